@@ -1,0 +1,1 @@
+"""Generative models in pure-functional JAX/Flax."""

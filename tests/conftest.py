@@ -1,0 +1,29 @@
+"""Every test runs on 8 simulated devices, with warnings as errors, no silent rank promotion and a shared compilation cache."""
+
+import os
+import pathlib
+import tempfile
+
+import pytest
+
+CACHE = pathlib.Path(tempfile.gettempdir()) / f"flaxgen-tests-{os.getuid()}"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+@pytest.fixture(scope="session")
+def golden() -> pathlib.Path:
+    """Small arrays made by the reference implementations."""
+    return pathlib.Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+    """Reference outputs and data beside the checkout; tests that need them skip where they are absent."""
+    folder = pathlib.Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"the reference folder {folder.name}/ does not lie beside this checkout")
+    return folder

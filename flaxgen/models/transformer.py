@@ -1,0 +1,199 @@
+"""The Transformer: GPT-2 and GPT2_ML as one module, its layer loops, and the way between per-layer and stacked parameters."""
+
+from functools import partial
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flaxgen.models.config import Config, block_name
+from flaxgen.nn import attention, blocks
+from flaxgen.protocols import Array, Params
+
+
+class Embed(nn.Module):
+    """Token and position embeddings, summed; also the tied output head."""
+
+    config: Config
+    dtype: jnp.dtype
+
+    def setup(self):
+        init = nn.initializers.truncated_normal(self.config.init_range)
+        self.token = nn.Embed(self.config.vocab, self.config.width, dtype=self.dtype, embedding_init=init)
+        self.position = nn.Embed(self.config.positions, self.config.width, dtype=self.dtype, embedding_init=init)
+        if self.config.wiring == "between":
+            self.norm = blocks.LayerNorm(self.config.epsilon)
+
+    def __call__(self, token_BT: Array, position_BT: Array) -> Array:
+        x_BTD = self.token(token_BT) + self.position(position_BT)
+        return self.norm(x_BTD) if self.config.wiring == "between" else x_BTD
+
+    def logits(self, x_BTD: Array) -> Array:
+        return jnp.einsum("BTD,VD->BTV", x_BTD, self.token.embedding.astype(x_BTD.dtype), preferred_element_type=jnp.float32)
+
+
+class Block(nn.Module):
+    """One layer: attention and MLP in the wiring of `config` (figures in Radford et al. 2019; imcaspar/gpt2-ml train/modeling.py)."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x_BTD: Array, buffers: tuple, sight: attention.Sight, key_B: Array | None = None) -> tuple[Array, tuple]:
+        c = self.config
+        attend = attention.Attention(c.heads, c.init_range, name="attend")
+        mlp = blocks.MLP(c.hidden, c.activation, c.init_range, name="mlp")
+        norm_0, norm_1 = (blocks.LayerNorm(c.epsilon, name=f"norm_{i}") for i in range(2))
+        keys = [None, None] if key_B is None else [jax.vmap(partial(jax.random.fold_in, data=i))(key_B) for i in range(2)]
+        drop = partial(blocks.dropout, rate=c.dropout)
+        attended_BTD, buffer = attend(norm_0(x_BTD) if c.wiring == "pre" else x_BTD, buffers, sight)
+        h_BTD = x_BTD + drop(attended_BTD, keys[0])
+        if c.wiring == "pre":
+            return h_BTD + drop(mlp(norm_1(h_BTD)), keys[1]), buffer
+        return norm_1(h_BTD + drop(mlp(norm_0(h_BTD)), keys[1])), buffer
+
+
+class Transformer(nn.Module):
+    """A causal language model; `apply(params, token_BT)` gives (logit_BTV in float32, caches).
+
+    dtype is that of the activations and of the caches it makes; norms, softmax and logits are float32 whatever it is.
+    """
+
+    config: Config
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        self.embed = Embed(self.config, self.dtype)
+        for layer in range(self.config.layers):
+            setattr(self, block_name(layer), Block(self.config))
+        if self.config.wiring == "pre":
+            self.norm = blocks.LayerNorm(self.config.epsilon)
+
+    def __call__(
+        self,
+        token_BT: Array,
+        *,
+        valid_BT: Array | None = None,
+        rank_BT: Array | None = None,
+        position_BT: Array | None = None,
+        caches: tuple[attention.Cache, ...] = (),
+        key_B: Array | None = None,
+    ) -> tuple[Array, tuple[attention.Cache, ...]]:
+        """Logits after every token, and `caches` with the last one grown by these tokens.
+
+        token_BT: ids in [0, vocab). valid_BT: False where a token is padding, on either side. rank_BT: who sees whom (flaxgen.nn.attention),
+        by default every token after all earlier ones. position_BT: in [0, positions), by default the count of earlier valid tokens.
+        caches: read left to right; without any, the tokens see each other and nothing is kept. key_B: one dropout key a row, None for none.
+        Logits and caches of padding mean nothing. Ranges are checked by the callers that see concrete values (flaxgen.generate).
+        """
+        x_BTD, sight, last = self.enter(token_BT, valid_BT, rank_BT, position_BT, caches)
+        grown = []
+        for layer in range(self.config.layers):
+            block = getattr(self, block_name(layer))
+            x_BTD, buffer = block(x_BTD, buffers(caches, layer), sight, layer_keys(key_B, layer))
+            grown.append(buffer)
+        return self.logits(x_BTD), regrow(caches, last, grown)
+
+    def enter(self, token_BT, valid_BT=None, rank_BT=None, position_BT=None, caches=()):
+        """Embedded tokens, what they may see, and the last cache with their ranks; keys and values come from the layers."""
+        valid_BT = jnp.ones(token_BT.shape, bool) if valid_BT is None else valid_BT.astype(bool)
+        before_BT = jnp.cumsum(valid_BT, axis=1, dtype=jnp.int32) - 1
+        for cache in caches:
+            before_BT += jnp.repeat(cache.length_B, len(token_BT) // len(cache.length_B), total_repeat_length=len(token_BT))[:, None]
+        before_BT = jnp.maximum(before_BT, 0)
+        sight, last = attention.look(before_BT + 1 if rank_BT is None else rank_BT, valid_BT, caches)
+        return self.embed(token_BT, before_BT if position_BT is None else position_BT), sight, last
+
+    def logits(self, x_BTD: Array) -> Array:
+        return self.embed.logits(self.norm(x_BTD) if self.config.wiring == "pre" else x_BTD)
+
+    def cache(self, rows: int, slots: int) -> attention.Cache:
+        """An empty cache for `rows` rows of up to `slots` tokens; the caller sees to it that no row gets more."""
+        c = self.config
+        return attention.Cache.empty(rows, slots, layers=c.layers, heads=c.heads, head_width=c.head_width, dtype=self.dtype)
+
+
+def buffers(caches: tuple[attention.Cache, ...], layer: int) -> tuple:
+    return tuple((cache.k[layer], cache.v[layer]) for cache in caches)
+
+
+def regrow(caches: tuple[attention.Cache, ...], last: attention.Cache | None, grown: list) -> tuple[attention.Cache, ...]:
+    """`caches` with the last one replaced by `last`, holding the (k, v) pairs that came out of the layers."""
+    if not caches:
+        return ()
+    k, v = zip(*grown, strict=True)
+    return (*caches[:-1], last.replace(k=k, v=v))
+
+
+def layer_keys(key_B: Array | None, layer: int | Array) -> Array | None:
+    return None if key_B is None else jax.vmap(lambda key: jax.random.fold_in(key, layer))(key_B)
+
+
+def stack(params: Params) -> Params:
+    """Per-layer parameters to stacked ones: block_00, block_01, ... become one `block` whose leaves begin with the layer axis."""
+    tree = dict(params["params"])
+    names = sorted(name for name in tree if name.startswith("block_"))
+    layers = [tree.pop(name) for name in names]
+    return {"params": tree | {"block": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)}}
+
+
+def unstack(params: Params) -> Params:
+    """The inverse of `stack`."""
+    tree = dict(params["params"])
+    stacked = tree.pop("block")
+    count = len(jax.tree.leaves(stacked)[0])
+    return {"params": tree | {block_name(i): jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)}}
+
+
+def apply_stacked(
+    model: Transformer,
+    params: Params,
+    token_BT: Array,
+    *,
+    valid_BT: Array | None = None,
+    key_B: Array | None = None,
+    remat: Literal["none", "full"] = "none",
+) -> Array:
+    """logit_BTV from stacked parameters by one scanned block: compiles in the same time at any depth.
+
+    remat: "full" keeps only the input of each layer for the backward pass and computes the rest again.
+    """
+    x_BTD, sight, _ = model.apply(params, token_BT, valid_BT, method=Transformer.enter)
+    block = Block(model.config)
+
+    def layer(x_BTD, xs):
+        tree, index = xs
+        return block.apply({"params": tree}, x_BTD, (), sight, layer_keys(key_B, index))[0], None
+
+    if remat == "full":
+        layer = jax.checkpoint(layer, prevent_cse=False)
+    x_BTD, _ = jax.lax.scan(layer, x_BTD, (params["params"]["block"], jnp.arange(model.config.layers)))
+    return model.apply(params, x_BTD, method=Transformer.logits)
+
+
+# One compilation serves every layer: they differ in parameters only.
+_enter = partial(jax.jit, static_argnums=0)(lambda model, params, *given: model.apply(params, *given, method=Transformer.enter))
+_leave = partial(jax.jit, static_argnums=0)(lambda model, params, x_BTD: model.apply(params, x_BTD, method=Transformer.logits))
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=4)
+def _block(model, tree, x_BTD, fixed, last, sight):
+    return Block(model.config).apply({"params": tree}, x_BTD, (*fixed, last), sight)
+
+
+def apply_dispatched(
+    model: Transformer, params: Params, token_BT: Array, *, valid_BT: Array | None = None, caches: tuple[attention.Cache, ...]
+) -> tuple[Array, tuple[attention.Cache, ...]]:
+    """What `model.apply` gives, by one compiled layer called from the host for each layer: no compile time to speak of at any depth.
+
+    The buffers of the last cache are donated.
+    """
+    tree = params["params"]
+    ends = {"params": {name: part for name, part in tree.items() if not name.startswith("block_")}}
+    x_BTD, sight, last = _enter(model, ends, token_BT, valid_BT, None, None, caches)
+    grown = []
+    for layer in range(model.config.layers):
+        *fixed, own = buffers(caches, layer)
+        x_BTD, buffer = _block(model, tree[block_name(layer)], x_BTD, tuple(fixed), own, sight)
+        grown.append(buffer)
+    return _leave(model, ends, x_BTD), regrow(caches, last, grown)

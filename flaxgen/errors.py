@@ -52,4 +52,4 @@ def listing(head: str, problems: Sequence[str], advice: str = "") -> str:
     lines += [f"  - {problem}" for problem in problems[:SHOWN]]
     if len(problems) > SHOWN:
         lines.append(f"  ... and {len(problems) - SHOWN} more")
-    return "\n".join(lines + [advice] if advice else lines)
+    return "\n".join([*lines, advice] if advice else lines)

@@ -36,6 +36,8 @@ class Task(Protocol):
 class Chain(Protocol):
     """How a model speaks. Every leaf of memory and state begins with the rows of the batch (a shared row apart)."""
 
+    compiled: bool  # True: the loop compiles start and step whole; False: they call compiled pieces from the host
+
     def check(self, params: Params, key_B: Array, given: Any, steps: int) -> None:
         """Refuses, before anything is compiled, what the chain cannot do; values are still concrete here."""
 

@@ -29,7 +29,7 @@ class Embed(nn.Module):
         x_BTD = self.token(token_BT) + self.position(position_BT)
         return self.norm(x_BTD) if self.config.wiring == "between" else x_BTD
 
-    def logits(self, x_BTD: Array) -> Array:
+    def unembed(self, x_BTD: Array) -> Array:
         return jnp.einsum("BTD,VD->BTV", x_BTD, self.token.embedding.astype(x_BTD.dtype), preferred_element_type=jnp.float32)
 
 
@@ -78,12 +78,14 @@ class Transformer(nn.Module):
         position_BT: Array | None = None,
         caches: tuple[attention.Cache, ...] = (),
         key_B: Array | None = None,
+        head: Literal["logits", "hidden"] = "logits",
     ) -> tuple[Array, tuple[attention.Cache, ...]]:
         """Logits after every token, and `caches` with the last one grown by these tokens.
 
         token_BT: ids in [0, vocab). valid_BT: False where a token is padding, on either side. rank_BT: who sees whom (flaxgen.nn.attention),
         by default every token after all earlier ones. position_BT: in [0, positions), by default the count of earlier valid tokens.
         caches: read left to right; without any, the tokens see each other and nothing is kept. key_B: one dropout key a row, None for none.
+        head: "hidden" gives what the output head would read, hidden_BTD, in place of the logits.
         Logits and caches of padding mean nothing. Ranges are checked by the callers that see concrete values (flaxgen.generate).
         """
         x_BTD, sight, last = self.enter(token_BT, valid_BT, rank_BT, position_BT, caches)
@@ -92,7 +94,8 @@ class Transformer(nn.Module):
             block = getattr(self, block_name(layer))
             x_BTD, buffer = block(x_BTD, buffers(caches, layer), sight, layer_keys(key_B, layer))
             grown.append(buffer)
-        return self.logits(x_BTD), regrow(caches, last, grown)
+        hidden_BTD = self.leave(x_BTD)
+        return hidden_BTD if head == "hidden" else self.unembed(hidden_BTD), regrow(caches, last, grown)
 
     def enter(self, token_BT, valid_BT=None, rank_BT=None, position_BT=None, caches=()):
         """Embedded tokens, what they may see, and the last cache with their ranks; keys and values come from the layers."""
@@ -104,8 +107,13 @@ class Transformer(nn.Module):
         sight, last = attention.look(before_BT + 1 if rank_BT is None else rank_BT, valid_BT, caches)
         return self.embed(token_BT, before_BT if position_BT is None else position_BT), sight, last
 
-    def logits(self, x_BTD: Array) -> Array:
-        return self.embed.logits(self.norm(x_BTD) if self.config.wiring == "pre" else x_BTD)
+    def leave(self, x_BTD: Array) -> Array:
+        """What the output head reads, from what the last layer gave."""
+        return self.norm(x_BTD) if self.config.wiring == "pre" else x_BTD
+
+    def unembed(self, hidden_BTD: Array) -> Array:
+        """logit_BTV in float32 by the tied token embedding."""
+        return self.embed.unembed(hidden_BTD)
 
     def cache(self, rows: int, slots: int) -> attention.Cache:
         """An empty cache for `rows` rows of up to `slots` tokens; the caller sees to it that no row gets more."""
@@ -168,12 +176,12 @@ def apply_stacked(
     if remat == "full":
         layer = jax.checkpoint(layer, prevent_cse=False)
     x_BTD, _ = jax.lax.scan(layer, x_BTD, (params["params"]["block"], jnp.arange(model.config.layers)))
-    return model.apply(params, x_BTD, method=Transformer.logits)
+    return model.apply(params, x_BTD, method=lambda self, x_BTD: self.unembed(self.leave(x_BTD)))
 
 
 # One compilation serves every layer: they differ in parameters only.
 _enter = partial(jax.jit, static_argnums=0)(lambda model, params, *given: model.apply(params, *given, method=Transformer.enter))
-_leave = partial(jax.jit, static_argnums=0)(lambda model, params, x_BTD: model.apply(params, x_BTD, method=Transformer.logits))
+_leave = partial(jax.jit, static_argnums=0)(lambda model, params, x_BTD: model.apply(params, x_BTD, method=Transformer.leave))
 
 
 @partial(jax.jit, static_argnums=0, donate_argnums=4)
@@ -184,7 +192,7 @@ def _block(model, tree, x_BTD, fixed, last, sight):
 def apply_dispatched(
     model: Transformer, params: Params, token_BT: Array, *, valid_BT: Array | None = None, caches: tuple[attention.Cache, ...]
 ) -> tuple[Array, tuple[attention.Cache, ...]]:
-    """What `model.apply` gives, by one compiled layer called from the host for each layer: no compile time to speak of at any depth.
+    """What `model.apply(..., head="hidden")` gives, by one compiled layer called from the host for each layer: quick to compile at any depth.
 
     The buffers of the last cache are donated.
     """

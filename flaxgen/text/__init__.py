@@ -1,0 +1,47 @@
+"""Text to token ids and back. A tokenizer has `encode`, `decode`, `stream`, `control`, `save` and a length."""
+
+import pathlib
+from typing import Any
+
+from flaxgen.errors import Mismatch
+from flaxgen.text import bytepair, files, wordpiece
+
+Text = wordpiece.WordPiece | bytepair.BytePair
+
+_FILES = {"wordpiece": (wordpiece.FILE,), "bytepair": (bytepair.VOCAB, bytepair.MERGES)}
+
+
+def load(folder, section: dict[str, Any] | None) -> Text | None:
+    """The tokenizer of a flaxgen folder by the "text" section of its config.json; None where there is none.
+
+    Every file must have the sha256 that the section names: another vocabulary of the same length would give wrong text, silently.
+    """
+    if section is None or (isinstance(section, dict) and "kind" in section and section["kind"] is None):
+        return None
+    folder = pathlib.Path(folder)
+    where = folder / "config.json"
+    if not isinstance(section, dict) or section.get("kind") not in _FILES:
+        got = section.get("kind") if isinstance(section, dict) else type(section).__name__
+        raise Mismatch(f'{where}: the kind of "text" is {got!r}, wanted one of {sorted(_FILES)} or null; a newer flaxgen may read it')
+    names = _FILES[section["kind"]]
+    _verify(folder, names, section.get("sha256"))
+    paths = [folder / name for name in names]
+    if section["kind"] == "bytepair":
+        return bytepair.BytePair.load(*paths)
+    try:
+        return wordpiece.WordPiece.load(*paths, case=section.get("case", "lower"))
+    except ValueError as error:
+        raise Mismatch(f'{where}, "text": {error}') from None
+
+
+def _verify(folder: pathlib.Path, names: tuple[str, ...], wanted: Any) -> None:
+    if not isinstance(wanted, dict) or set(wanted) != set(names):
+        where = folder / "config.json"
+        raise Mismatch(f'{where}: the "sha256" of "text" is {wanted!r}, wanted one for each of {list(names)}; save the model anew')
+    for name in names:
+        got = files.digest(files.read(folder / name))
+        if got != wanted[name]:
+            raise Mismatch(
+                f"{folder / name}: its sha256 is {got}, config.json names {wanted[name]}; this is not the vocabulary "
+                "the model was saved with: put that one back, or convert the model anew with --vocab"
+            )

@@ -1,0 +1,135 @@
+"""Where blanks go when pieces become text again: between Latin words, not between Chinese characters.
+
+WordPiece forgets the blanks of a text, so they are put back by the characters that meet. A stream decides about the blank before a piece
+when the piece comes, from the text so far; nothing already given changes.
+
+    今天 天 气 不 错  ->  今天天气不错            hello , world ! it ' s un ##aff ##able  ->  hello, world! it's unaffable
+    gpt ##2 _ ml     ->  gpt2_ml                 http : / / example . com / a ? b = c    ->  http://example.com/a?b=c
+"""
+
+import functools
+import operator
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from flaxgen.text import characters
+
+Kind = Literal["word", "ideograph", "wide", "open", "close", "glue", "quote", "apostrophe", "mark"]
+
+# Full-width and Chinese punctuation carries its own blank.
+_wide = re.compile("[\u3000-\u303f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufe10-\ufe6f–—‘’‛“”„‟…‧·]")
+_number = re.compile(r"[0-9][.,:]$")
+_ASCII: dict[str, Kind] = {
+    **dict.fromkeys("([{<", "open"),
+    **dict.fromkeys(")]}", "close"),
+    **dict.fromkeys("+-/=_&@~^|\\`*$", "glue"),
+    '"': "quote",
+    "'": "apostrophe",
+}
+_ENDINGS = frozenset(("s", "t", "re", "ve", "m", "ll", "d"))  # of it's, don't, we're, I've, I'm, we'll, he'd
+
+
+class Joint(NamedTuple):
+    """What decides about the blanks around a piece."""
+
+    text: str
+    first: Kind
+    last: Kind
+    continues: bool
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def kind(character: str) -> Kind:
+    """How a character takes its neighbours."""
+    if characters.is_ideograph(character):
+        return "ideograph"
+    if _wide.match(character):
+        return "wide"
+    if not characters.is_punctuation(character):
+        return "word"
+    return _ASCII.get(character, "mark")
+
+
+def joint(token: str) -> Joint:
+    """The joint of a WordPiece token: its text without "##", or None for one that shows nothing."""
+    continues = token.startswith("##") and len(token) > 2
+    text = token[2:] if continues else token
+    if text.isspace():  # U+2028 in BERT's vocabulary
+        return Joint("", "word", "word", True)
+    return Joint(text, kind(text[0]), kind(text[-1]), continues)
+
+
+class Stream:
+    """Text out of ids, one at a time: what `push` gives and `finish` adds join to the decoded whole.
+
+    A stream moves, and so is no frozen thing: it holds the last three characters, whether a quotation or an address is open, and the
+    ending of a contraction until the next id shows that it is one: ' s is 's, but ' s ##hare is ' share.
+    """
+
+    def __init__(self, joints: Sequence[Joint | None], after: Iterable[int] = ()):
+        self._joints = joints
+        self._tail, self._last, self._quoted, self._address = "", None, False, False
+        self._held: Joint | None = None
+        for token in after:
+            self.push(token)
+        self.finish()
+
+    def push(self, token: int) -> str:
+        """The text that one more id settles, often its own; "" for control tokens and ids past the vocabulary."""
+        token = operator.index(token)
+        if token < 0:
+            raise ValueError(f"id: got {token}, wanted 0 or more; give token ids as the model drew them")
+        piece = self._joints[token] if token < len(self._joints) else None
+        if piece is None:
+            return ""
+        held, self._held = self._held, None
+        before = self._put(" " if piece.continues else "", held) if held is not None else ""
+        if self._contracts(piece):
+            self._held = piece
+            return before
+        return before + self._put(" " if self._parts(piece) else "", piece)
+
+    def finish(self) -> str:
+        """The text still held back."""
+        held, self._held = self._held, None
+        return self._put("", held) if held is not None else ""
+
+    def _contracts(self, piece: Joint) -> bool:
+        return piece.text in _ENDINGS and not piece.continues and self._tail[-1:] == "'" and self._after_word()
+
+    def _after_word(self) -> bool:
+        """Whether the last character stands right after a word, as an apostrophe does, not after a blank, as an opening quote."""
+        return len(self._tail) > 1 and self._tail[-2] != " " and kind(self._tail[-2]) == "word"
+
+    def _put(self, blank: str, piece: Joint) -> str:
+        if piece.text == '"':
+            self._quoted = not self._quoted
+        elif piece.text == "@" or (piece.text == "/" and self._tail.endswith(":/")):
+            self._address = True
+        elif blank or piece.first in ("ideograph", "wide"):
+            self._address = False
+        self._tail = (self._tail + blank + piece.text)[-3:]
+        self._last = piece.last
+        return blank + piece.text
+
+    def _parts(self, piece: Joint) -> bool:
+        """Whether a blank parts the text so far from a piece."""
+        last, first = self._last, piece.first
+        if last is None or piece.continues or last in ("wide", "open", "glue"):
+            return False
+        if first == "ideograph":
+            return self._tail[-1] == "]"  # [1] 注: a mark in brackets stands apart, as in bert4keras
+        if last == "ideograph" or first in ("wide", "close", "glue", "apostrophe", "mark"):
+            return False
+        if self._address and last != "word":
+            return False
+        if last == "quote" and self._quoted:
+            return False
+        if first == "quote":
+            return not self._quoted
+        if first == "open":
+            return last in ("close", "mark")
+        if last == "apostrophe":
+            return self._after_word()  # the dogs' food, but 'twas
+        return not (_number.search(self._tail) and piece.text[0] in "0123456789")

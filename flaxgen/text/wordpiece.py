@@ -75,7 +75,7 @@ class WordPiece:
     @functools.cached_property
     def control(self) -> dict[str, int]:
         """The ids of the control tokens by name."""
-        return {token: i for i, token in enumerate(self.tokens) if _control.fullmatch(token)}
+        return {token: i for i, token in enumerate(self.tokens) if is_control(token)}
 
     def encode(self, text: str) -> list[int]:
         """The ids of a text, without control tokens but [UNK]."""
@@ -156,6 +156,11 @@ class _Cache(dict):
             ids.append(found)
             start = end
         return tuple(ids)
+
+
+def is_control(token: str) -> bool:
+    """Whether a token is spelled as a control token: [NAME] or <NAME>, which no text reaches, as brackets are cut off."""
+    return _control.fullmatch(token) is not None
 
 
 def _whole(token: str) -> bool:

@@ -1,0 +1,1 @@
+"""Checkpoint conversion, a program of its own: `python -m convert SOURCE TARGET` from a checkout's root."""

@@ -1,0 +1,111 @@
+"""What SOURCE is: a TensorFlow bundle or safetensors, found from a file, a prefix or a folder. Nothing that can run code is read."""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+
+from convert.bundle import read as bundle
+from flaxgen import disk, errors, tensors
+
+Kind = Literal["TensorFlow bundle", "safetensors"]
+READ = (
+    "Read are: a TensorFlow checkpoint (its prefix, its .index file, or a folder with one), safetensors (a file, or a folder with "
+    "model.safetensors or its shards), and a flaxgen folder"
+)
+OTHER_KINDS = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".joblib", ".msgpack", ".h5", ".hdf5", ".keras", ".pb", ".gguf"}
+_DATA = re.compile(r"\.data-\d{5}-of-\d{5}$")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The variables of a checkpoint by name, and the folder in which its JSON and vocabulary lie."""
+
+    kind: Kind
+    label: str
+    folder: pathlib.Path
+    variables: dict[str, bundle.Variable]
+
+    def json(self, name: str) -> dict | None:
+        """A JSON file that lies beside the tensors, if it does."""
+        path = self.folder / name
+        return disk.load_json(path, limit=1_000_000) if path.exists() else None
+
+    def chunks(self, name: str) -> Iterator[np.ndarray]:
+        """A variable's elements in flat pieces, each overwritten by the next."""
+        return bundle.chunks(self.variables[name])
+
+
+def open_source(path: pathlib.Path) -> Source:
+    """Recognise what lies at `path` and read its index or headers."""
+    path = pathlib.Path(os.path.abspath(path))
+    if path.is_dir():
+        return _folder(path)
+    if path.name.endswith(".index") or _DATA.search(path.name):
+        return _bundle(path.with_name(_DATA.sub("", path.name).removesuffix(".index")))
+    if path.with_name(path.name + ".index").exists():
+        return _bundle(path)
+    if not path.exists():
+        raise errors.Incomplete(f"{path}: no such file, folder or checkpoint prefix (there is no {path.name}.index either). {READ}")
+    if path.name.endswith((".safetensors", ".safetensors.index.json")):
+        return _safetensors(path, path.parent)
+    raise _unknown(path)
+
+
+def _folder(path: pathlib.Path) -> Source:
+    prefixes = _prefixes(path)
+    tensor_files = sorted(file.name for file in path.glob("*.safetensors"))
+    if prefixes and tensor_files:
+        raise errors.Mismatch(f"{path}: holds a TensorFlow checkpoint ({prefixes[0].name}) and safetensors ({tensor_files[0]}). Name the file")
+    if len(prefixes) > 1:
+        names = ", ".join(prefix.name for prefix in prefixes[: errors.SHOWN])
+        raise errors.Mismatch(f"{path}: holds {len(prefixes)} checkpoints ({names}) and no `checkpoint` file that names one. Name the prefix")
+    if prefixes:
+        return _bundle(prefixes[0])
+    if tensor_files or (path / tensors.SHARDED).exists():
+        return _safetensors(path, path)
+    files = sorted(file for file in path.iterdir() if file.is_file())
+    for file in files:
+        if file.suffix.lower() in OTHER_KINDS:
+            raise _unknown(file)
+    raise errors.Incomplete(f"{path}: holds no checkpoint; its files are {', '.join(file.name for file in files[:8]) or 'none'}. {READ}")
+
+
+def _prefixes(folder: pathlib.Path) -> list[pathlib.Path]:
+    """The prefix that the `checkpoint` file names, by its last part only; without that file all there are."""
+    found = [file.with_name(file.name.removesuffix(".index")) for file in sorted(folder.glob("*.index"))]
+    named = folder / "checkpoint"
+    if not named.is_file():
+        return found
+    with disk.opened(named) as file:
+        raw = os.pread(file, 1_000_000, 0)
+    match = re.search(rb'^model_checkpoint_path:\s*"([^"\n]*)"', raw, re.MULTILINE)
+    if not match:
+        raise errors.Corrupt(f"{named}: no line model_checkpoint_path: \"...\". Name the checkpoint's prefix instead of the folder")
+    name = disk.safe_name(match[1].decode("utf-8", "replace").replace("\\", "/").rsplit("/", 1)[-1], named)
+    prefix = folder / name
+    if prefix not in found:
+        there = ", ".join(each.name for each in found[:8]) or "none"
+        raise errors.Incomplete(f"{named}: names {name!r}, of which there is no {name}.index here; checkpoints here: {there}. Name the prefix")
+    return [prefix]
+
+
+def _bundle(prefix: pathlib.Path) -> Source:
+    return Source("TensorFlow bundle", prefix.name, prefix.parent, bundle.index(prefix))
+
+
+def _safetensors(path: pathlib.Path, folder: pathlib.Path) -> Source:
+    return Source("safetensors", path.name, folder, dict(tensors.index(path)))
+
+
+def _unknown(path: pathlib.Path) -> errors.CheckpointError:
+    with disk.opened(path) as file:
+        start = os.pread(file, 8, 0)
+    if start.startswith((b"PK\3\4", b"\x80")):
+        return errors.Unsafe(f"{path}: looks like a pickle or a zip of pickles, which can run code when read, so it is not. "
+                             f"Save the model as safetensors where it comes from. {READ}")  # fmt: skip
+    return errors.Mismatch(f"{path}: starts with {start!r}, which is no kind of file that is read. {READ}")

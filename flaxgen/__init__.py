@@ -1,1 +1,37 @@
-"""Generative models in pure-functional JAX/Flax."""
+"""Generative models in pure-functional JAX/Flax.
+
+    writer = flaxgen.Writer()                                   # the small model that comes with flaxgen
+    texts = writer("床前明月光", samples=3, tokens=24, seed=0)
+    model, params, text = flaxgen.load("weights/gpt2-ml")       # Linen module, what init returned, tokenizer
+
+Names load on first use, so importing flaxgen does not import jax.
+"""
+
+import importlib
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "CheckpointError": "flaxgen.errors",
+    "Config": "flaxgen.models.config",
+    "PRESETS": "flaxgen.models.presets",
+    "Rule": "flaxgen.rules",
+    "Transformer": "flaxgen.models.transformer",
+    "Writer": "flaxgen.pipelines",
+    "generate": "flaxgen.loop",
+    "load": "flaxgen.weights",
+    "save": "flaxgen.weights",
+    "stream": "flaxgen.loop",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str):
+    if name not in _HOME:
+        raise AttributeError(f"flaxgen has no {name!r}; it has {', '.join(__all__)}")
+    value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

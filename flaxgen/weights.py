@@ -14,8 +14,8 @@ import jax
 import numpy as np
 
 import flaxgen.text
-from flaxgen import folders, tensors
-from flaxgen.errors import CheckpointError, Corrupt, Incomplete, Mismatch
+from flaxgen import disk, errors, folders, tensors
+from flaxgen.errors import Incomplete, Mismatch
 from flaxgen.models import config as sizes
 from flaxgen.models import transformer
 from flaxgen.protocols import Array, Params
@@ -51,14 +51,11 @@ def describe(folder) -> dict[str, Any]:
             f"{folder} {what}; wanted a folder written by flaxgen.save or `python -m convert`. "
             "A checkpoint of another library becomes one with `python -m convert SOURCE TARGET`"
         )
-    try:
-        card = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise Corrupt(f"{path} is not JSON ({error}); copy the folder again or convert the model anew") from None
-    if not isinstance(card, dict) or card.get("format") != FORMAT:
-        got = card.get("format") if isinstance(card, dict) else type(card).__name__
+    card = disk.load_json(path)
+    if card.get("format") != FORMAT:
         raise Mismatch(
-            f'{path}: "format" is {got!r}, wanted {FORMAT!r}; this is not a flaxgen folder. Convert it first: `python -m convert {folder} TARGET`'
+            f'{path}: "format" is {card.get("format")!r}, wanted {FORMAT!r}; this is not a flaxgen folder. '
+            f"Convert it first: `python -m convert {folder} TARGET`"
         )
     if card.get("architecture") != "transformer":
         raise Mismatch(f'{path}: "architecture" is {card.get("architecture")!r}, wanted "transformer"; a newer flaxgen may read it')
@@ -72,7 +69,7 @@ def describe(folder) -> dict[str, Any]:
 
 def _check_end(path: pathlib.Path, card: dict) -> None:
     end, vocab = card.get("end") or [], card["config"].vocab
-    if not isinstance(end, list) or not all(type(i) is int and 0 <= i < vocab for i in end):
+    if not (isinstance(end, list) and all(type(i) is int and 0 <= i < vocab for i in end)):
         raise Mismatch(f'{path}: "end" is {end!r}, wanted a list of token ids from 0 to {vocab - 1}, or null')
 
 
@@ -114,9 +111,7 @@ def check_shapes(where, got: dict[str, tuple], wanted: dict[str, tuple]) -> None
     wrong += [f"unknown: {name} {shape}" for name, shape in got.items() if name not in wanted]
     wrong += [f"shape of {n}: got {got[n]}, wanted {shape}" for n, shape in wanted.items() if n in got and tuple(got[n]) != shape]
     if wrong:
-        more = f"\n  and {len(wrong) - 20} more" if len(wrong) > 20 else ""
-        listed = "\n  ".join(wrong[:20])
-        raise Mismatch(f"{where}: tensors and config.json do not agree ({len(wrong)}):\n  {listed}{more}\nConvert or save the model anew")
+        raise Mismatch(errors.listing(f"{where}: tensors and config.json do not agree", wrong, "Convert or save the model anew"))
 
 
 def save(folder, model, params: Params, text=None, *, dtype=None, end=None, source=None, readme: str | None = None, force: bool = False) -> None:
@@ -141,5 +136,3 @@ def save(folder, model, params: Params, text=None, *, dtype=None, end=None, sour
         arrays = (np.asarray(flat[name]).astype(kind) for name, kind, _ in wanted)
         tensors.write(work / "model.safetensors", wanted, arrays, {"format": FORMAT})
 
-
-__all__ = ["CheckpointError", "describe", "flatten", "load", "load_text", "nest", "save"]

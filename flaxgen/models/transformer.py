@@ -86,7 +86,7 @@ class Transformer(nn.Module):
         by default every token after all earlier ones. position_BT: in [0, positions), by default the count of earlier valid tokens.
         caches: read left to right; without any, the tokens see each other and nothing is kept. key_B: one dropout key a row, None for none.
         head: "hidden" gives what the output head would read, hidden_BTD, in place of the logits.
-        Logits and caches of padding mean nothing. Ranges are checked by the callers that see concrete values (flaxgen.generate).
+        Logits and caches of padding mean nothing. Ranges are checked by the callers that see concrete values (flaxgen.loop).
         """
         x_BTD, sight, last = self.enter(token_BT, valid_BT, rank_BT, position_BT, caches)
         grown = []

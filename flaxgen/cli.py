@@ -1,0 +1,191 @@
+"""The command `flaxgen`: write and score text with a model folder."""
+
+import contextlib
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+import tyro
+
+DESCRIPTION = """Generative models in JAX: continue a text, or measure how likely it is.
+
+Try:  flaxgen write 床前明月光
+      flaxgen write 今天天气不错 --samples 3 --seed 7
+      echo 春江花月夜 | flaxgen write --json
+      flaxgen score 床前明月光，疑是地上霜。
+
+Without --model the small poetry model that comes with flaxgen answers. Training (python -m train) and checkpoint
+conversion (python -m convert) run from a clone of the repository.
+"""
+DEFAULT_TOKENS = 128
+USAGE, INTERRUPTED = 2, 130
+
+Prompt = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
+Texts = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
+Model = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FOLDER")]
+Source = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")]
+Switch = tyro.conf.FlagCreatePairsOff[bool]
+
+
+def write(
+    prompt: Prompt = None,
+    *,
+    model: Model = None,
+    file: Source = None,
+    samples: int = 1,
+    tokens: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 0.95,
+    top_p_below: float = 1.0,
+    seed: int = 0,
+    json: Switch = False,
+    debug: Switch = False,
+) -> None:
+    """Continue a text; the words appear as they are drawn.
+
+    Examples:  flaxgen write 床前明月光      flaxgen write "Once upon a time" --model weights/gpt2 --tokens 60
+
+    Args:
+        prompt: What to continue. Without it, --file or standard input is read.
+        model: A flaxgen folder, as python -m convert writes them; by default the bundled poetry model.
+        file: Read the prompt from this file.
+        samples: How many continuations, drawn together.
+        tokens: How many tokens at most; by default 128, or as many as the model has room for.
+        temperature: Below 1 plays safe, above 1 dares; 0 always takes the likeliest token.
+        top_k: Keep only the k likeliest tokens; 0 keeps all.
+        top_p: Keep the likeliest tokens whose probabilities reach p, the crossing one too.
+        top_p_below: Keep tokens while their sum stays below p, as gpt2-ml's own sampler does.
+        seed: The same seed draws the same text again.
+        json: Print one JSON object with text, tokens and log-probabilities.
+        debug: Show the whole trace of an error.
+    """
+    text = _given(prompt, file)
+    writer = _writer(model)
+    from flaxgen import rules
+
+    rule = rules.Rule(temperature=temperature, top_k=top_k, top_p=top_p, top_p_below=top_p_below)
+    if tokens is None:
+        tokens = max(1, min(DEFAULT_TOKENS, writer.model.config.positions - len(writer.text.encode(text))))
+    if json:
+        with _waiting("writing"):
+            (several,) = writer.write([text], samples=samples, tokens=tokens, rule=rule, seed=seed)
+        _print_json(prompt=text, seed=seed, samples=[{"text": one.text, "tokens": one.tokens, "log_probs": one.log_probs} for one in several])
+    elif samples == 1:
+        pieces = writer.stream(text, tokens=tokens, rule=rule, seed=seed)
+        with _waiting("reading the prompt"):
+            first = next(pieces, "")
+        _show(text + first)
+        for piece in pieces:
+            _show(piece)
+        _show("\n")
+    else:
+        with _waiting("writing"):
+            several = writer(text, samples=samples, tokens=tokens, rule=rule, seed=seed)
+        _show("\n\n".join(f"[{number}] {text}{one}".rstrip() for number, one in enumerate(several, 1)) + "\n")
+
+
+def score(texts: Texts = (), *, model: Model = None, file: Source = None, json: Switch = False, debug: Switch = False) -> None:
+    """Measure how likely a model finds each text: log-probability and perplexity, the first token not counted.
+
+    Example:  flaxgen score 床前明月光，疑是地上霜。 床前明月光，疑是地下铁。
+
+    Args:
+        texts: The texts. Without any, --file or standard input is read, one text a line.
+        model: A flaxgen folder; by default the bundled poetry model.
+        file: Read the texts from this file, one a line.
+        json: Print one JSON object with the log-probability of every token.
+        debug: Show the whole trace of an error.
+    """
+    texts = texts or tuple(line for line in _given(None, file).split("\n") if line.strip())
+    if not all(text.strip() for text in texts):
+        raise ValueError("one of the texts is empty; give texts of at least two characters")
+    writer = _writer(model)
+    with _waiting("reading"):
+        scores = writer.score(texts)
+    if json:
+        rows = [
+            {"text": text, "log_probability": one.total, "perplexity": one.perplexity, "tokens": one.tokens, "log_probs": one.log_probs}
+            for text, one in zip(texts, scores, strict=True)
+        ]
+        _print_json(scores=rows)
+        return
+    _show("log-probability  tokens  perplexity  text\n")
+    for text, one in zip(texts, scores, strict=True):
+        _show(f"{one.total:15.2f}  {len(one.log_probs):6d}  {one.perplexity:10.2f}  {text}\n")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"write": write, "score": score}
+
+
+def main() -> None:
+    """Runs a command; every foreseeable error is one line on standard error and an exit code, without a trace."""
+    words = sys.argv[1:]
+    try:
+        tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="flaxgen", description=DESCRIPTION, args=words or ["--help"])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has left. Point the stream elsewhere, or the interpreter complains while it closes.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (ValueError, OSError, ArithmeticError) as error:
+        if "--debug" in words:
+            raise
+        print(f"flaxgen: {error}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", USAGE))
+
+
+def _given(prompt: str | None, file: pathlib.Path | None) -> str:
+    """The text of the argument, the file or standard input, whichever there is."""
+    if prompt is not None and file is not None:
+        raise ValueError("both a text and --file are given; keep one of them")
+    if file is not None:
+        raw = file.read_bytes()
+    elif prompt is None:
+        if sys.stdin.isatty():
+            raise ValueError("no text given; write it behind the command, name a --file, or pipe it in:  flaxgen write 床前明月光")
+        raw = sys.stdin.buffer.read()
+    else:
+        raw = os.fsencode(prompt)
+    try:
+        text = raw.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the text is not UTF-8 (byte {error.start} of {len(raw)}); save it as UTF-8 first") from None
+    if not text.strip():
+        raise ValueError("the text is empty; give the model something to continue, such as 床前明月光")
+    return text if prompt is not None else text.rstrip("\n")
+
+
+def _writer(model: pathlib.Path | None):
+    with _waiting("loading"):
+        from flaxgen import compilation, pipelines
+
+        compilation.keep()
+        return pipelines.Writer() if model is None else pipelines.Writer.load(model)
+
+
+@contextlib.contextmanager
+def _waiting(what: str) -> Iterator[None]:
+    """A spinner on standard error while something takes its time, where a person watches."""
+    from rich import console
+
+    with console.Console(stderr=True).status(f"{what} …") if sys.stderr.isatty() else contextlib.nullcontext():
+        yield
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _print_json(**facts) -> None:
+    _show(json.dumps(facts, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -17,7 +17,7 @@ READ = (
     "Read are: a TensorFlow checkpoint (its prefix, its .index file, or a folder with one), safetensors (a file, or a folder with "
     "model.safetensors or its shards), and a flaxgen folder"
 )
-OTHER_KINDS = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".joblib", ".msgpack", ".h5", ".hdf5", ".keras", ".pb", ".gguf"}
+OTHER_KINDS = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".msgpack", ".h5", ".hdf5", ".keras", ".pb", ".gguf")
 _DATA = re.compile(r"\.data-\d{5}-of-\d{5}$")
 
 
@@ -26,7 +26,7 @@ class Source:
     """The variables of a checkpoint by name, and the folder in which its JSON and vocabulary lie."""
 
     kind: Kind
-    label: str
+    path: pathlib.Path
     folder: pathlib.Path
     variables: dict[str, bundle.Variable]
 
@@ -60,10 +60,11 @@ def _folder(path: pathlib.Path) -> Source:
     prefixes = _prefixes(path)
     tensor_files = sorted(file.name for file in path.glob("*.safetensors"))
     if prefixes and tensor_files:
-        raise errors.Mismatch(f"{path}: holds a TensorFlow checkpoint ({prefixes[0].name}) and safetensors ({tensor_files[0]}). Name the file")
+        both = f"a TensorFlow checkpoint ({prefixes[0].name}) and safetensors ({tensor_files[0]})"
+        raise errors.Mismatch(f"{path}: holds {both}. Name the file, not the folder")
     if len(prefixes) > 1:
         names = ", ".join(prefix.name for prefix in prefixes[: errors.SHOWN])
-        raise errors.Mismatch(f"{path}: holds {len(prefixes)} checkpoints ({names}) and no `checkpoint` file that names one. Name the prefix")
+        raise errors.Mismatch(f"{path}: holds {len(prefixes)} checkpoints ({names}) and no file `checkpoint` that names one. Name it")
     if prefixes:
         return _bundle(prefixes[0])
     if tensor_files or (path / tensors.SHARDED).exists():
@@ -85,21 +86,21 @@ def _prefixes(folder: pathlib.Path) -> list[pathlib.Path]:
         raw = os.pread(file, 1_000_000, 0)
     match = re.search(rb'^model_checkpoint_path:\s*"([^"\n]*)"', raw, re.MULTILINE)
     if not match:
-        raise errors.Corrupt(f"{named}: no line model_checkpoint_path: \"...\". Name the checkpoint's prefix instead of the folder")
+        raise errors.Corrupt(f"{named}: no line that starts with model_checkpoint_path. Name the checkpoint's prefix instead of the folder")
     name = disk.safe_name(match[1].decode("utf-8", "replace").replace("\\", "/").rsplit("/", 1)[-1], named)
     prefix = folder / name
     if prefix not in found:
         there = ", ".join(each.name for each in found[:8]) or "none"
-        raise errors.Incomplete(f"{named}: names {name!r}, of which there is no {name}.index here; checkpoints here: {there}. Name the prefix")
+        raise errors.Incomplete(f"{named}: names {name!r}, and there is no {name}.index here; checkpoints here: {there}. Name one")
     return [prefix]
 
 
 def _bundle(prefix: pathlib.Path) -> Source:
-    return Source("TensorFlow bundle", prefix.name, prefix.parent, bundle.index(prefix))
+    return Source("TensorFlow bundle", prefix, prefix.parent, bundle.index(prefix))
 
 
 def _safetensors(path: pathlib.Path, folder: pathlib.Path) -> Source:
-    return Source("safetensors", path.name, folder, dict(tensors.index(path)))
+    return Source("safetensors", path, folder, dict(tensors.index(path)))
 
 
 def _unknown(path: pathlib.Path) -> errors.CheckpointError:

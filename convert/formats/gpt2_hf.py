@@ -13,9 +13,9 @@ WANTED = {"model_type": "gpt2", "scale_attn_weights": True, "scale_attn_by_inver
 
 def read(json: dict[str, Any]) -> Card:
     """transformers' GPT2Config; absent fields have its defaults."""
-    other = [f"field {name!r} is {json[name]!r}; flaxgen has {value!r} only" for name, value in WANTED.items() if json.get(name, value) != value]
+    other = [name for name, value in WANTED.items() if json.get(name, value) != value]
     if other:
-        raise ValueError("; ".join(other))
+        raise ValueError("; ".join(f"field {name!r} is {json[name]!r}; flaxgen has {WANTED[name]!r} only" for name in other))
     width = field(json, "n_embd", 768)
     config = Config(
         vocab=field(json, "vocab_size", 50257), positions=field(json, "n_positions", 1024), width=width,

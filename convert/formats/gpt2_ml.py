@@ -21,6 +21,8 @@ def read(json: dict[str, Any]) -> Card:
 
 def write(card: Card) -> dict[str, Any]:
     config = card.config
+    if config.epsilon != 1e-5:
+        raise ValueError(f"epsilon {config.epsilon}; the format has 1e-05 built in")
     return {
         "vocab_size": config.vocab, "hidden_size": config.width, "attention_probs_dropout_prob": config.dropout,
         "hidden_dropout_prob": config.dropout, "hidden_act": "gelu", "initializer_range": config.init_range,

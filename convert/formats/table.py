@@ -60,7 +60,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Drop:
-    """A tensor that is recognised by name and left behind: an optimizer's slot, a step, a constant. {of} stands for a tensor that is taken."""
+    """A tensor that is recognised by name and left behind: a step, a constant, a slot. {of} stands for a tensor that is taken."""
 
     foreign: str
     why: str
@@ -79,8 +79,9 @@ class Format:
     """A format by name: where its tensors go and what its JSON means.
 
     container: how it is written; reading takes either. prefixes: may stand before every name. tied: a name that may repeat the token
-    embedding. read: JSON -> Card, Mismatch-free ValueError naming the field otherwise. write: the JSON back. activations: those it can say.
-    default: the activation that goes with tensors without JSON, when their sizes are a published preset's.
+    embedding. read: JSON -> Card, or a ValueError that names the field; write: the JSON back, or a ValueError. activations: those it can
+    say. default: the activation that goes with tensors without JSON, when their sizes are a published preset's. vocabulary: our file
+    names -> its own.
     """
 
     name: str

@@ -1,0 +1,5 @@
+import sys
+
+from convert import command
+
+sys.exit(command.main())

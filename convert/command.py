@@ -1,0 +1,144 @@
+"""The command line: `python -m convert SOURCE TARGET`."""
+
+import contextlib
+import dataclasses
+import pathlib
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
+
+import tyro
+
+from flaxgen import errors
+
+# The names of convert.formats and of flaxgen.models.presets, written out so that --help shows them without loading either.
+To = Literal["flaxgen", "gpt2-ml", "gpt2-tf", "gpt2-hf", "gpt2-bert4keras"]
+INTERRUPTED, FAILED = 130, 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """Convert a checkpoint of GPT2_ML or GPT-2 to a flaxgen folder, or back to where it came from.
+
+    Prints what it will do, then does it: one tensor in memory at a time, into a temporary folder that becomes TARGET at the end.
+    Nothing that can run code (pickle) is read. Exit codes: 0 done, 3 other refusal, 4 corrupt, 5 incomplete, 6 does not fit, 7 unsafe,
+    8 too large, 1 the system failed, 2 wrong usage, 130 interrupted.
+    """
+
+    source: Annotated[pathlib.Path, tyro.conf.Positional]
+    """A TensorFlow checkpoint's prefix (model.ckpt-100000), one of its files or its folder; a .safetensors file or its folder; a flaxgen
+    folder. JSON with the sizes (config.json, hparams.json) and the vocabulary are looked for beside it."""
+
+    target: Annotated[pathlib.Path, tyro.conf.Positional]
+    """The folder to write; it must not exist, unless --force is said."""
+
+    to: To = "flaxgen"
+    """flaxgen: a flaxgen folder. gpt2-ml: GPT2_ML's TensorFlow checkpoint. gpt2-tf: OpenAI's TensorFlow checkpoint. gpt2-hf:
+    transformers' safetensors. gpt2-bert4keras: bert4keras's TensorFlow checkpoint of GPT-2."""
+
+    model: str | None = None
+    """Which model SOURCE holds, where several fit: a format as in --to; or the name of a published size (gpt2, gpt2-medium, gpt2-large,
+    gpt2-xl, gpt2-ml-base, gpt2-ml-large, gpt2-ml-mega, gpt2-ml-mega-21130), where no JSON says the number of heads."""
+
+    vocab: pathlib.Path | None = None
+    """The vocabulary: vocab.txt, or encoder.json or vocab.json with its merges beside it."""
+
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """The type to store; by default that of SOURCE. Rounding is to the nearest, ties to even."""
+
+    dry_run: bool = False
+    """Print the plan and stop."""
+
+    force: bool = False
+    """Replace an existing TARGET; the old one stands until the new one is whole."""
+
+    verify: bool = False
+    """Read TARGET again before it gets its name, and compare the sha256 of every tensor."""
+
+    debug: bool = False
+    """Show the traceback of an error."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit code of a run; reasons go to standard error."""
+    options = tyro.cli(Options, args=arguments, prog="python -m convert")
+    try:
+        with _terminated_as_interrupt():
+            run(options)
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return INTERRUPTED
+    except errors.CheckpointError as error:
+        return _failed(options, error, error.exit_code)
+    except OSError as error:
+        return _failed(options, error, FAILED)
+    return 0
+
+
+def run(options: Options) -> None:
+    """Recognise, plan, print, and unless it is a dry run write."""
+    from convert import describe, formats, matching, plan, source, target
+
+    target.check(options.target, options.source, options.force)
+    opened = source.open_source(options.source)
+    made = plan.make(opened, matching.match(opened, options.model), formats.FORMATS[options.to], options.dtype, options.vocab)
+    print(describe.text(made), flush=True)
+    if options.dry_run:
+        print("dry run: nothing was written")
+        return
+    start = time.monotonic()
+    with _bar(made.bytes_out * (2 if options.verify else 1)) as progress:
+        target.write(made, options.target, force=options.force, verify=options.verify, progress=progress)
+    checked = ", read again and equal" if options.verify else ""
+    print(f"written     {options.target} in {time.monotonic() - start:.1f} s{checked}")
+
+
+def _failed(options: Options, error: Exception, code: int) -> int:
+    if options.debug:
+        raise error
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    return code
+
+
+@contextlib.contextmanager
+def _terminated_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends the program as Ctrl-C does, so that temporary folders go."""
+
+    def stop(number, frame):
+        raise KeyboardInterrupt
+
+    try:
+        before = signal.signal(signal.SIGTERM, stop)
+    except ValueError:  # not the main thread
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _bar(total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on standard error that shows itself after two seconds, and only on a terminal."""
+    from rich import console, progress
+
+    columns = (progress.BarColumn(), progress.TaskProgressColumn(), progress.DownloadColumn(), progress.TransferSpeedColumn(),
+               progress.TimeRemainingColumn())  # fmt: skip
+    bar = progress.Progress(*columns, console=console.Console(stderr=True), transient=True)
+    task, start, shown = bar.add_task("", total=total), time.monotonic(), False
+
+    def tell(count: int) -> None:
+        nonlocal shown
+        bar.advance(task, count)
+        if not shown and time.monotonic() - start > 2 and bar.console.is_terminal:
+            shown = True
+            bar.start()
+
+    try:
+        yield tell
+    finally:
+        if shown:
+            bar.stop()

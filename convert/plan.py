@@ -1,0 +1,100 @@
+"""What a conversion will do, known before a byte of the tensors is read."""
+
+import dataclasses
+import pathlib
+
+from convert import layouts, matching, vocabulary
+from convert.formats.table import Card, Format
+from convert.source import Source
+from flaxgen import errors, tensors
+from flaxgen.models import config as sizes
+
+DTYPES = {name: tensors.DTYPES[code] for name, code in (("float32", "F32"), ("bfloat16", "BF16"), ("float16", "F16"))}
+Ids = tuple[int, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """From a source, understood, to the tensors of a target."""
+
+    source: Source
+    match: matching.Match
+    to: Format
+    card: Card
+    foreign_json: dict
+    outputs: tuple[layouts.Output, ...]
+    vocabulary: vocabulary.Vocabulary | None
+    notes: tuple[str, ...]
+
+    @property
+    def bytes_in(self) -> int:
+        names = {part.name for output in self.outputs for part in output.parts}
+        return sum(self.source.variables[name].size for name in names)
+
+    @property
+    def bytes_out(self) -> int:
+        return sum(output.size for output in self.outputs)
+
+    @property
+    def peak(self) -> int:
+        return layouts.peak(self.source, list(self.outputs), tensors.CHUNK)
+
+
+def make(source: Source, match: matching.Match, to: Format, dtype: str | None, vocab: pathlib.Path | None) -> Plan:
+    """The plan, or a Mismatch when the target's format cannot hold this model."""
+    config = match.card.config
+    section = (source.json("config.json") or {}).get("text") if match.format.name == "flaxgen" else None
+    found = vocabulary.find(source.folder, vocab, section, config.vocab)
+    end, notes = _end(match.card.end, found, config)
+    card = Card(config, end)
+    _check_holds(to, config)
+    try:
+        foreign_json = to.write(card)
+    except ValueError as error:
+        raise errors.Mismatch(f"--to {to.name}: {error}. Choose another target") from error
+    return Plan(source, match, to, card, foreign_json, _outputs(source, match, to, dtype), found, notes)
+
+
+def _end(said: Ids, found: vocabulary.Vocabulary | None, config: sizes.Config) -> tuple[Ids, tuple[str, ...]]:
+    """The tokens that end a text, by the source's JSON or by the vocabulary, and what there is to say about them."""
+    if said is not None and max(said, default=0) >= config.vocab:
+        return None, (f"end token {list(said)} is not in a vocabulary of {config.vocab:,}: left out, a text ends by its length",)
+    return said if said is not None or found is None else found.end, ()
+
+
+def _check_holds(to: Format, config: sizes.Config) -> None:
+    problems = []
+    if config.wiring not in to.wirings:
+        problems.append(f'its wiring is "{config.wiring}"; {to.name} has {", ".join(to.wirings)}')
+    if config.activation not in to.activations:
+        problems.append(f'its activation is "{config.activation}"; {to.name} has {", ".join(to.activations)}')
+    if problems:
+        raise errors.Mismatch(errors.listing(f"--to {to.name} cannot hold this model", problems, "Choose another target"))
+
+
+def _outputs(source: Source, match: matching.Match, to: Format, dtype: str | None) -> tuple[layouts.Output, ...]:
+    wanted = sizes.shapes(match.card.config)
+    outputs, problems = [], []
+    for row in to.rows:
+        for layer in range(match.card.config.layers if row.layered else 1):
+            paths = row.ours(layer)
+            if paths[0] not in wanted:
+                continue
+            parts = tuple(_part(path, match.origins[path], wanted) for path in paths)
+            kinds = {source.variables[part.name].dtype for part in parts}
+            if dtype is None and (len(kinds) > 1 or kinds - set(DTYPES.values())):
+                problems.append(f"{row.name(layer)!r} is made of {', '.join(sorted(map(str, kinds)))}")
+            kind = DTYPES[dtype] if dtype else next(iter(kinds))
+            shape = row.shape([part.shape for part in parts])
+            outputs.append(layouts.Output(row.name(layer), kind, shape, row.layout, parts))
+    if problems:
+        raise errors.Mismatch(errors.listing(f"{source.path}: --dtype has to be said", problems, f"Choose one of {', '.join(DTYPES)}"))
+    if to.container == "bundle":
+        return tuple(sorted(outputs, key=lambda output: output.name.encode()))
+    order = {path: place for place, path in enumerate(wanted)}
+    return tuple(sorted(outputs, key=lambda output: order[output.parts[0].path]))
+
+
+def _part(path: str, origin: matching.Origin, wanted: dict[str, tuple[int, ...]]) -> layouts.Part:
+    start = origin.number * wanted[path][0]
+    return layouts.Part(path, origin.name, origin.row.layout, wanted[path], start, origin.of == 1)

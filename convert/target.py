@@ -1,0 +1,147 @@
+"""TARGET: written whole into a sibling folder and renamed, or not at all."""
+
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from convert import layouts, source
+from convert.bundle import write as bundle
+from convert.plan import Plan
+from flaxgen import errors, folders, tensors
+
+PREFIX = "model.ckpt"
+MARKS = ("config.json", "hparams.json", "checkpoint", tensors.SINGLE)
+
+
+def check(target: pathlib.Path, origin: pathlib.Path, force: bool) -> None:
+    """Refuse a target that must not be written: it exists without --force, is no converted model, or holds the source."""
+    target, origin = pathlib.Path(os.path.abspath(target)), pathlib.Path(os.path.abspath(origin))
+    if origin.resolve().is_relative_to(target.resolve()):
+        raise errors.Mismatch(f"{target}: holds the source itself ({origin}); choose another target")
+    if not os.path.lexists(target):
+        return
+    if not force:
+        raise errors.Mismatch(f"{target}: exists already, and is left alone. Choose another name, or say --force to replace it")
+    if target.is_symlink() or not target.is_dir():
+        raise errors.Unsafe(f"{target}: not a folder; --force replaces folders that hold a converted model. Remove it yourself")
+    inside = list(target.iterdir())
+    if inside and (any(path.is_dir() for path in inside) or not any((target / mark).is_file() for mark in MARKS)):
+        raise errors.Unsafe(f"{target}: does not look like a converted model (folders inside, or none of {', '.join(MARKS)}), so --force "
+                            "does not replace it. Remove it yourself, or choose another target")  # fmt: skip
+
+
+def write(plan: Plan, target: pathlib.Path, *, force: bool, verify: bool, progress: Callable[[int], None]) -> dict[str, str]:
+    """Carry the plan out. progress is told of bytes written, and of bytes read again; digests come back where verify asks for them."""
+    _check_space(target, plan.bytes_out)
+    press = layouts.Press(plan.source)
+    if plan.match.tied:
+        _check_tied(plan)
+    digests: dict[str, str] = {}
+    with folders.staged(target, force=force) as work:
+        entries = [(output.name, output.dtype, output.shape) for output in plan.outputs]
+        arrays = (_watched(press, output, progress, digests if verify else None) for output in plan.outputs)
+        if plan.to.container == "bundle":
+            bundle.write(work / PREFIX, entries, arrays)
+        else:
+            tensors.write(work / tensors.SINGLE, entries, arrays, {"format": "flaxgen-1" if plan.to.name == "flaxgen" else "pt"})
+        _write_papers(plan, work)
+        if verify:
+            _verify(plan, work, digests, progress)
+    return digests
+
+
+def _watched(press: layouts.Press, output: layouts.Output, progress, digests: dict[str, str] | None) -> Iterator[np.ndarray]:
+    digest = hashlib.sha256()
+    for piece in press.pieces(output):
+        if digests is not None:
+            digest.update(piece.view(np.uint8))
+        yield piece
+        progress(piece.nbytes)
+    if digests is not None:
+        digests[output.name] = digest.hexdigest()
+
+
+def _verify(plan: Plan, work: pathlib.Path, digests: dict[str, str], progress) -> None:
+    """Read the target from the disk again, as a stranger would, and compare every tensor with what was meant to be written."""
+    for path in work.iterdir():
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(file)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)  # or the page cache would answer for the disk
+        finally:
+            os.close(file)
+    again = source.open_source(work)
+    problems = [f"tensor {name!r} is missing" for name in digests.keys() - again.variables.keys()]
+    for output in plan.outputs:
+        digest = hashlib.sha256()
+        for piece in again.chunks(output.name) if output.name in again.variables else ():
+            digest.update(piece.view(np.uint8))
+            progress(piece.nbytes)
+        if digest.hexdigest() != digests[output.name]:
+            found, wanted = digest.hexdigest()[:16], digests[output.name][:16]
+            problems.append(f"tensor {output.name!r} reads back as sha256 {found}…, written was {wanted}…")
+    if problems:
+        raise errors.Corrupt(errors.listing("what was written does not read back", problems, "Check the disk; nothing was kept"))
+
+
+def _check_space(target: pathlib.Path, size: int) -> None:
+    folder = pathlib.Path(os.path.abspath(target)).parent
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < size * 1.01 + 1_000_000:
+        raise errors.TooLarge(f"{folder}: {free:,} bytes are free, the target takes {size:,}. Make room, or choose another disk")
+
+
+def _check_tied(plan: Plan) -> None:
+    """The head that the file carries must be the token embedding, bit by bit: flaxgen has no other."""
+    name, held = plan.match.tied, plan.match.origins["embed/token/embedding"].name
+    head, embedding = plan.source.variables[name], plan.source.variables[held]
+    same = head.shape == embedding.shape and head.dtype == embedding.dtype
+    pairs = zip(plan.source.chunks(name), plan.source.chunks(held), strict=True) if same else ()
+    if not same or not all(np.array_equal(one.view(np.uint8), other.view(np.uint8)) for one, other in pairs):
+        raise errors.Mismatch(f"{plan.source.path}: tensor {name!r} differs from {held!r}: the output head is not tied to the embedding, "
+                              "and flaxgen has tied heads only. This model cannot be converted")  # fmt: skip
+
+
+def _write_papers(plan: Plan, work: pathlib.Path) -> None:
+    """The JSON, the vocabulary and the README beside the tensors."""
+    card = dict(plan.foreign_json)
+    if plan.vocabulary is not None:
+        section = plan.vocabulary.text.save(work)
+        for ours, theirs in plan.to.vocabulary.items():
+            if (work / ours).exists():
+                (work / ours).rename(work / theirs)
+    if plan.to.name == "flaxgen":
+        card["text"] = None if plan.vocabulary is None else section | {"reserved": plan.vocabulary.reserved}
+        card["source"] = _origin(plan)
+    (work / plan.to.json_name).write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (work / "README.md").write_text(_readme(plan), encoding="utf-8")
+
+
+def _origin(plan: Plan) -> dict:
+    """Where the model came from, without a path of this machine."""
+    return {"format": plan.match.format.name, "kind": plan.source.kind, "name": plan.source.path.name,
+            "dropped": len(plan.match.dropped), "converted": datetime.date.today().isoformat(), "by": f"flaxgen {_version()}"}  # fmt: skip
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("flaxgen")
+    except importlib.metadata.PackageNotFoundError:
+        return "from a checkout"
+
+
+def _readme(plan: Plan) -> str:
+    what = "ids only: no vocabulary was at hand" if plan.vocabulary is None else plan.vocabulary.said
+    return (f"# {plan.source.path.name}\n\nConverted by {_origin(plan)['by']} on {_origin(plan)['converted']} from "
+            f"{plan.match.format.title} ({plan.source.kind} `{plan.source.path.name}`) to {plan.to.title}.\n\n"
+            f"- tensors: {len(plan.outputs):,}, {plan.bytes_out:,} bytes; left behind: {len(plan.match.dropped):,}\n"
+            f"- vocabulary: {what}\n")  # fmt: skip

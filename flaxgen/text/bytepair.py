@@ -26,11 +26,12 @@ _words = regex.compile(r"""'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}
 _control = re.compile(r"<.*>|\[.*\]", re.DOTALL)
 
 
-def alphabet() -> list[str]:
+@functools.cache
+def alphabet() -> tuple[str, ...]:
     """The character that stands for each byte in GPT-2's files: itself where it can be seen, else one from U+0100 on."""
     seen = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     hidden = itertools.count(256)
-    return [chr(byte if byte in seen else next(hidden)) for byte in range(256)]
+    return tuple(chr(byte if byte in seen else next(hidden)) for byte in range(256))
 
 
 @dataclasses.dataclass(frozen=True)

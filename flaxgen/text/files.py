@@ -15,14 +15,14 @@ def read(path) -> bytes:
     if path.is_dir():
         raise Incomplete(f"{path} is a folder; wanted the vocabulary file itself: name the file inside it")
     try:
-        size = path.stat().st_size
-        if size > LIMIT:
-            raise TooLarge(f"{path} has {size} bytes, a vocabulary file at most {LIMIT}; name the vocabulary, not the model")
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(LIMIT + 1)
     except FileNotFoundError:
         raise Incomplete(f"there is no vocabulary file {path}; put it there, or name the right path") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
         raise Incomplete(f"the vocabulary file {path} cannot be read: {error}; check its path and its permissions") from None
+    if len(data) > LIMIT:
+        raise TooLarge(f"{path} has {path.stat().st_size} bytes, a vocabulary file at most {LIMIT}; name the vocabulary, not the model")
     if not data:
         raise Incomplete(f"{path} is empty; wanted a vocabulary: fetch the file again")
     return data
@@ -41,8 +41,9 @@ def lines(path) -> list[str]:
 
 def table(path) -> dict[str, int]:
     """A JSON object of names and ids; the ids are 0 to n - 1, each once."""
+    text = _decoded(path)
     try:
-        rows = json.loads(_decoded(path), object_pairs_hook=_without_doubles)
+        rows = json.loads(text, object_pairs_hook=_without_doubles)
     except (ValueError, RecursionError) as error:
         raise Corrupt(f"{path} is not the JSON of a vocabulary: {error or 'too deep'}; fetch the file again") from None
     if not isinstance(rows, dict) or not rows:

@@ -28,6 +28,7 @@ _ASCII: dict[str, Kind] = {
     "'": "apostrophe",
 }
 _ENDINGS = frozenset(("s", "t", "re", "ve", "m", "ll", "d"))  # of it's, don't, we're, I've, I'm, we'll, he'd
+_BEGINNINGS = _ENDINGS | {"r", "v", "l"}
 
 
 class Joint(NamedTuple):
@@ -63,8 +64,8 @@ def joint(token: str) -> Joint:
 class Stream:
     """Text out of ids, one at a time: what `push` gives and `finish` adds join to the decoded whole.
 
-    A stream moves, and so is no frozen thing: it holds the last three characters, whether a quotation or an address is open, and the
-    ending of a contraction until the next id shows that it is one: ' s is 's, but ' s ##hare is ' share.
+    A stream moves, and so is no frozen thing: it holds the last three characters, whether a quotation or an address is open, and what may
+    end a contraction until the next id shows that it does: ' s is 's, but ' s ##hare is ' share.
     """
 
     def __init__(self, joints: Sequence[Joint | None], after: Iterable[int] = ()):
@@ -83,9 +84,11 @@ class Stream:
         piece = self._joints[token] if token < len(self._joints) else None
         if piece is None:
             return ""
-        held, self._held = self._held, None
-        before = self._put(" " if piece.continues else "", held) if held is not None else ""
-        if self._contracts(piece):
+        if self._held is not None and piece.continues:
+            piece = Joint(self._held.text + piece.text, self._held.first, piece.last, False)
+            self._held = None
+        before = self.finish()
+        if self._last == "apostrophe" and not piece.continues and piece.text in _BEGINNINGS and self._after_word():
             self._held = piece
             return before
         return before + self._put(" " if self._parts(piece) else "", piece)
@@ -93,10 +96,9 @@ class Stream:
     def finish(self) -> str:
         """The text still held back."""
         held, self._held = self._held, None
-        return self._put("", held) if held is not None else ""
-
-    def _contracts(self, piece: Joint) -> bool:
-        return piece.text in _ENDINGS and not piece.continues and self._tail[-1:] == "'" and self._after_word()
+        if held is None:
+            return ""
+        return self._put("" if held.text in _ENDINGS else " ", held)
 
     def _after_word(self) -> bool:
         """Whether the last character stands right after a word, as an apostrophe does, not after a blank, as an opening quote."""

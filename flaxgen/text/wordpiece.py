@@ -165,7 +165,8 @@ def is_control(token: str) -> bool:
 
 def _whole(token: str) -> bool:
     # BERT's vocabulary holds U+2028 and ##U+2028, which no text reaches: words are cut there.
-    return token.strip("#") == "\u2028" or token.split() == [token]
+    stem = token.removeprefix("##")
+    return token.split() == [token] or (stem.isspace() and not stem.isascii())
 
 
 def _simple(token: str) -> bool:

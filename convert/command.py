@@ -27,22 +27,22 @@ class Options:
     8 too large, 1 the system failed, 2 wrong usage, 130 interrupted.
     """
 
-    source: Annotated[pathlib.Path, tyro.conf.Positional]
+    source: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """A TensorFlow checkpoint's prefix (model.ckpt-100000), one of its files or its folder; a .safetensors file or its folder; a flaxgen
     folder. JSON with the sizes (config.json, hparams.json) and the vocabulary are looked for beside it."""
 
-    target: Annotated[pathlib.Path, tyro.conf.Positional]
+    target: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="TARGET")]
     """The folder to write; it must not exist, unless --force is said."""
 
     to: To = "flaxgen"
     """flaxgen: a flaxgen folder. gpt2-ml: GPT2_ML's TensorFlow checkpoint. gpt2-tf: OpenAI's TensorFlow checkpoint. gpt2-hf:
     transformers' safetensors. gpt2-bert4keras: bert4keras's TensorFlow checkpoint of GPT-2."""
 
-    model: str | None = None
+    model: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Which model SOURCE holds, where several fit: a format as in --to; or the name of a published size (gpt2, gpt2-medium, gpt2-large,
     gpt2-xl, gpt2-ml-base, gpt2-ml-large, gpt2-ml-mega, gpt2-ml-mega-21130), where no JSON says the number of heads."""
 
-    vocab: pathlib.Path | None = None
+    vocab: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The vocabulary: vocab.txt, or encoder.json or vocab.json with its merges beside it."""
 
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
@@ -63,7 +63,7 @@ class Options:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code of a run; reasons go to standard error."""
-    options = tyro.cli(Options, args=arguments, prog="python -m convert")
+    options = tyro.cli(Options, args=arguments, prog="python -m convert", config=(tyro.conf.FlagCreatePairsOff,))
     try:
         with _terminated_as_interrupt():
             run(options)

@@ -30,7 +30,7 @@ class Embed(nn.Module):
         return self.norm(x_BTD) if self.config.wiring == "between" else x_BTD
 
     def unembed(self, x_BTD: Array) -> Array:
-        return jnp.einsum("BTD,VD->BTV", x_BTD, self.token.embedding.astype(x_BTD.dtype), preferred_element_type=jnp.float32)
+        return blocks.einsum32("BTD,VD->BTV", x_BTD, self.token.embedding.astype(x_BTD.dtype))
 
 
 class Block(nn.Module):

@@ -1,0 +1,195 @@
+"""The transformer against itself: cached and uncached, causality, layer loops, dtypes, sizes."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from flaxgen import weights
+from flaxgen.models import config as sizes
+from flaxgen.models import presets, transformer
+
+WIRINGS = ("pre", "between")
+
+
+def tiny(wiring: str, **changes) -> transformer.Transformer:
+    config = sizes.Config(37, 23, 12, 3, 3, 20, wiring, "gelu", init_range=0.4)
+    return transformer.Transformer(dataclasses.replace(config, **changes))
+
+
+def params_of(model: transformer.Transformer):
+    """Random parameters, norms and biases too, so that none of them hides behind its initial value."""
+    noise = np.random.default_rng(3)
+    shapes = sizes.shapes(model.config).items()
+    return weights.nest({name: jnp.asarray(noise.normal(name.endswith("scale"), 0.4, shape), jnp.float32) for name, shape in shapes})
+
+
+apply = jax.jit(lambda model, *given, **named: model.apply(*given, **named), static_argnums=0, static_argnames="head")
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("gpt2", 124_439_808),
+        ("gpt2-medium", 354_823_168),
+        ("gpt2-large", 774_030_080),
+        ("gpt2-xl", 1_557_611_200),
+        ("gpt2-ml-base", 124_449_792),
+        ("gpt2-ml-large", 311_573_504),
+        ("gpt2-ml-mega", 1_373_809_152),
+        ("gpt2-ml-mega-21130", 1_393_944_576),
+    ],
+)
+def test_a_preset_has_the_published_number_of_parameters(name, count):
+    assert sum(math.prod(shape) for shape in sizes.shapes(presets.PRESETS[name]).values()) == count
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_init_gives_the_tree_that_shapes_lists(wiring):
+    model = tiny(wiring)
+    tree = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 2), int))
+    assert {name: leaf.shape for name, leaf in weights.flatten(tree).items()} == sizes.shapes(model.config)
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_cached_equals_uncached_at_every_position_of_a_ragged_batch(wiring):
+    model = tiny(wiring)
+    params, (rows, steps) = params_of(model), (2, 23)
+    token_BT = np.random.default_rng(0).integers(0, 37, (rows, steps))
+    length_B = np.array([14, 23])
+    valid_BT = np.arange(steps) < length_B[:, None]
+    wanted_BTV, _ = apply(model, params, token_BT, valid_BT=valid_BT)
+    caches = (model.cache(rows, steps),)
+    for t in range(steps):
+        logit_BTV, caches = apply(model, params, token_BT[:, t : t + 1], valid_BT=valid_BT[:, t : t + 1], caches=caches)
+        for row in np.flatnonzero(valid_BT[:, t]):
+            assert jnp.abs(logit_BTV[row, 0] - wanted_BTV[row, t]).max() <= 1e-5
+            assert logit_BTV[row, 0].argmax() == wanted_BTV[row, t].argmax()
+    assert caches[-1].length_B.tolist() == length_B.tolist()
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+@pytest.mark.parametrize("cut", [1, 6, 12])
+def test_a_prompt_cache_and_an_answer_cache_equal_one_pass(wiring, cut):
+    model = tiny(wiring)
+    params = params_of(model)
+    token_BT = np.random.default_rng(1).integers(0, 37, (2, 13))
+    wanted_BTV, _ = apply(model, params, token_BT)
+    _, (prompt,) = apply(model, params, token_BT[:, :cut], caches=(model.cache(2, 12),))
+    logit_BTV, (kept, _) = apply(model, params, token_BT[:, cut:], caches=(prompt, model.cache(2, 15)))
+    assert jnp.abs(logit_BTV - wanted_BTV[:, cut:]).max() <= 1e-5
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, kept, prompt))
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_samples_share_the_cache_of_their_prompt(wiring):
+    model = tiny(wiring)
+    params = params_of(model)
+    noise = np.random.default_rng(2)
+    prompt_BT, answer_BT = noise.integers(0, 37, (2, 5)), noise.integers(0, 37, (6, 4))
+    whole_BT = np.concatenate([np.repeat(prompt_BT, 3, axis=0), answer_BT], axis=1)
+    _, (prompt,) = apply(model, params, prompt_BT, caches=(model.cache(2, 7),))
+    logit_BTV, _ = apply(model, params, answer_BT, caches=(prompt, model.cache(6, 4)))
+    assert jnp.abs(logit_BTV - apply(model, params, whole_BT)[0][:, 5:]).max() <= 1e-5
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_padding_on_either_side_changes_no_logit_and_garbage_in_it_does_not_leak(wiring):
+    model = tiny(wiring)
+    params = params_of(model)
+    ids = np.random.default_rng(4).integers(0, 37, 6)
+    alone_TV = apply(model, params, ids[None])[0][0]
+    for left in (0, 1, 5):
+        token_BT = np.full((1, 11), 36)
+        token_BT[0, left : left + 6] = ids
+        valid_BT = np.zeros((1, 11), bool)
+        valid_BT[0, left : left + 6] = True
+        logit_BTV, _ = apply(model, params, token_BT, valid_BT=valid_BT)
+        assert jnp.abs(logit_BTV[0, left : left + 6] - alone_TV).max() <= 1e-5
+        _, (cache,) = apply(model, params, token_BT, valid_BT=valid_BT, caches=(model.cache(1, 6),))
+        assert cache.length_B.tolist() == [6]
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_no_token_sees_a_later_one(wiring):
+    model = tiny(wiring)
+    params = params_of(model)
+    token_BT = np.random.default_rng(5).integers(0, 37, (1, 7))
+
+    def logits_of(embedding_VD):
+        tree = params["params"]
+        embed = tree["embed"] | {"position": {"embedding": embedding_VD}}
+        return apply(model, {"params": tree | {"embed": embed}}, token_BT)[0][0]
+
+    gradient_TVPD = jax.jacrev(logits_of)(params["params"]["embed"]["position"]["embedding"])
+    reach_TP = np.abs(gradient_TVPD).sum(axis=(1, 3))[:, :7]
+    assert (np.triu(reach_TP, 1) == 0).all() and (np.tril(reach_TP) + np.triu(np.ones_like(reach_TP), 1) > 0).all()
+
+
+def test_ranks_let_a_prefix_see_itself_whole():
+    model = tiny("pre")
+    params = params_of(model)
+    token_BT = np.random.default_rng(6).integers(0, 37, (1, 5))
+    other_BT = token_BT.copy()
+    other_BT[0, 1] += 1
+    rank_BT = np.array([[1, 1, 1, 2, 3]])
+    changed_TV = apply(model, params, token_BT, rank_BT=rank_BT)[0][0] - apply(model, params, other_BT, rank_BT=rank_BT)[0][0]
+    assert (jnp.abs(changed_TV).max(axis=1) > 1e-4).all()
+
+
+@pytest.mark.parametrize(("wiring", "remat"), [("pre", "none"), ("between", "full")])
+def test_the_scanned_layers_give_the_logits_and_gradients_of_the_unrolled_ones(wiring, remat):
+    model = tiny(wiring, dropout=0.3, layers=2)
+    params = params_of(model)
+    token_BT = np.random.default_rng(7).integers(0, 37, (2, 6))
+    valid_BT = np.arange(6) < np.array([[4], [6]])
+    key_B = jax.random.split(jax.random.key(1), 2)
+    stacked = transformer.stack(params)
+    assert jax.tree.all(jax.tree.map(jnp.array_equal, transformer.unstack(stacked), params))
+
+    def unrolled(params):
+        return jnp.square(apply(model, params, token_BT, valid_BT=valid_BT, key_B=key_B)[0]).mean()
+
+    def scanned(stacked):
+        return jnp.square(transformer.apply_stacked(model, stacked, token_BT, valid_BT=valid_BT, key_B=key_B, remat=remat)).mean()
+
+    (a, grad_a), (b, grad_b) = jax.jit(jax.value_and_grad(unrolled))(params), jax.jit(jax.value_and_grad(scanned))(stacked)
+    np.testing.assert_allclose(a, b, rtol=1e-6)
+    scale = max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(grad_a))
+    differences = jax.tree.map(lambda x, y: jnp.abs(x - y).max(), grad_a, transformer.unstack(grad_b))
+    assert max(jax.tree.leaves(differences)) <= 1e-5 * scale
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_layers_dispatched_from_the_host_give_the_same_hidden_states(wiring):
+    model = tiny(wiring)
+    params = params_of(model)
+    token_BT = np.random.default_rng(8).integers(0, 37, (2, 6))
+    wanted_BTD, _ = apply(model, params, token_BT, head="hidden")
+    hidden_BTD, _ = transformer.apply_dispatched(model, params, token_BT, caches=(model.cache(2, 7),))
+    assert jnp.abs(hidden_BTD - wanted_BTD).max() <= 1e-5
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_bfloat16_activations_stay_finite_and_near(wiring):
+    model = tiny(wiring, init_range=0.02)
+    params = model.init(jax.random.key(0), np.zeros((1, 2), int))
+    token_BT = np.random.default_rng(9).integers(0, 37, (2, 23))
+    wanted_BTV, _ = apply(model, params, token_BT)
+    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params)
+    logit_BTV, _ = apply(transformer.Transformer(model.config, jnp.bfloat16), half, token_BT)
+    assert logit_BTV.dtype == jnp.float32
+    assert jnp.abs(logit_BTV - wanted_BTV).max() <= 0.02 * jnp.abs(wanted_BTV).max() + 0.02
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("heads", 5), ("layers", 0), ("wiring", "post"), ("activation", "relu"), ("dropout", 1.0), ("vocab", 3.0), ("epsilon", "1")],
+)
+def test_a_config_that_makes_no_sense_is_refused_by_its_field(field, value):
+    good = dataclasses.asdict(tiny("pre").config)
+    with pytest.raises(ValueError, match="heads" if field == "heads" else field):
+        sizes.Config(**good | {field: value})

@@ -16,12 +16,12 @@ def load(folder, section: dict[str, Any] | None) -> Text | None:
 
     Every file must have the sha256 that the section names: another vocabulary of the same length would give wrong text, silently.
     """
-    if section is None or (isinstance(section, dict) and "kind" in section and section["kind"] is None):
+    if section is None or section == {"kind": None}:
         return None
     folder = pathlib.Path(folder)
     where = folder / "config.json"
-    if not isinstance(section, dict) or section.get("kind") not in _FILES:
-        got = section.get("kind") if isinstance(section, dict) else type(section).__name__
+    got = section.get("kind") if isinstance(section, dict) else type(section).__name__
+    if got not in [*_FILES]:
         raise Mismatch(f'{where}: the kind of "text" is {got!r}, wanted one of {sorted(_FILES)} or null; a newer flaxgen may read it')
     names = _FILES[section["kind"]]
     _verify(folder, names, section.get("sha256"))

@@ -57,7 +57,8 @@ def command(name: str, words: list[str]) -> int:
             print(f"{count:>12,}  {what}")
         return 0
     if name not in recipes.RECIPES:
-        raise ValueError(f"unknown recipe {name!r}; choose from {', '.join(recipes.RECIPES)}, or export, prepare-poetry. See python -m train --help")
+        known = ", ".join([*recipes.RECIPES, "export", "prepare-poetry"])
+        raise ValueError(f"unknown recipe {name!r}; choose from {known}. See python -m train --help")
     given = recipes.pairs(words)
     folder = pathlib.Path(given.pop("out", f"runs/{name}"))
     size = recipes.size(given.pop("tiny", "false"))

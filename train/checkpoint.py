@@ -31,7 +31,10 @@ class Checkpoints:
         self.manager.wait_until_finished()
 
     def load(self, like: Any, step: int | None = None) -> tuple[Any, dict]:
-        """(state, facts) of a step, by default the newest; `like` gives tree, shapes and dtypes. Damage is a ValueError naming step and leaf."""
+        """(state, facts) of a step, by default the newest; damage is a ValueError naming step and leaf.
+
+        like: a state with the tree, shapes and dtypes to expect.
+        """
         step = self.steps()[-1] if step is None else step
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         try:
@@ -39,7 +42,8 @@ class Checkpoints:
                 step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), facts=ocp.args.JsonRestore())
             )
         except Exception as error:
-            raise ValueError(f"{self.folder / str(step)} cannot be read ({type(error).__name__}: {error}); {self._remedy(step)}") from error
+            what = str(error).partition("\n")[0][:160]
+            raise ValueError(f"{self.folder / str(step)} cannot be read ({what}); {self._remedy(step)}") from error
         state, facts = found["state"], dict(found["facts"])
         wanted, got = facts.pop("sha256"), digests(state)
         wrong = [path for path in got if got[path] != wanted.get(path)]

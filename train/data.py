@@ -67,11 +67,11 @@ def documents(path: pathlib.Path) -> Iterator[str]:
 
 
 def build(folder: pathlib.Path, path: pathlib.Path, encode: Callable[[str], list[int]], end: int, *, length: int, recipe: str) -> Rows:
-    """Rows of `length` + 1 tokens in `folder`, made once: the same text, `recipe` (tokenizer and its options) and length load what lies there."""
+    """Rows of `length` + 1 tokens in `folder`, made anew only when the text, the length or `recipe` (what the tokenizer is) differ."""
     digest = hashlib.sha256(path.read_bytes() + f"/{recipe}/{end}/{length}".encode()).hexdigest() if path.is_file() else ""
     facts = folder / "rows.json"
     if not (facts.is_file() and json.loads(facts.read_text())["digest"] == digest):
-        rows = list(pack((encode(text) + [end] for text in documents(path)), length + 1))
+        rows = list(pack(([*encode(text), end] for text in documents(path)), length + 1))
         if not rows:
             raise ValueError(f"{path} holds no document")
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,9 +81,9 @@ def build(folder: pathlib.Path, path: pathlib.Path, encode: Callable[[str], list
 
 
 def pack(sequences: Iterable[list[int]], width: int) -> Iterator[np.ndarray]:
-    """Rows of `width` tokens: among WINDOW documents the longest first, each into the row it fills best; a longer one is cut into rows of its own.
+    """Rows of `width` tokens: among WINDOW documents the longest first, each into the row it fills best.
 
-    In its row a document stands at a random place, so that short ones begin rows too.
+    A document wider than a row is cut. In its row a document stands at a random place, so that short ones begin rows too.
     """
     rng = np.random.default_rng(0)
     pieces = _cut(sequences, width)

@@ -34,7 +34,9 @@ class Hooks:
     look: Callable[[int, Any], dict]
 
 
-def run(task, optimizer, state, key, hooks: Hooks, *, steps_total: int, every: int, look: int, log: pathlib.Path, facts: dict) -> tuple[Any, dict]:
+def run(
+    task, optimizer, state, key, hooks: Hooks, *, steps_total: int, every: int, look: int, log: pathlib.Path, facts: dict
+) -> tuple[Any, dict]:
     """(state, facts) after `steps_total` updates, or fewer when a signal came; saved in either case.
 
     facts: {"tokens", "seconds"} so far. The numbers of an update are read after the next one is under way, so the device never waits.

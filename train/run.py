@@ -12,14 +12,14 @@ import platform
 import sys
 from importlib import metadata
 
-import flaxgen.text.build
-import flaxgen.text.wordpiece
 import jax
 import numpy as np
+
+import flaxgen.text.build
+import flaxgen.text.wordpiece
 from flaxgen import weights
 from flaxgen.models import config, transformer
 from flaxgen.tasks import language
-
 from train import checkpoint, data, loop, recipes, sample
 from train import step as steps
 
@@ -64,7 +64,7 @@ def train(recipe: str, settings: recipes.Settings, given: dict[str, str], folder
     run = Run.open(folder, settings)
     rows = run.rows("rows", settings.data)
     if card.setdefault("data", rows.digest) != rows.digest:
-        raise ValueError(f"{settings.data} is not the text that {folder} was started on (digest differs); restore it, or start in another out=")
+        raise ValueError(f"{settings.data} is not the text that {folder} was started on (digest differs); restore it, or give another out=")
     saved = run.checkpoints()
     state, facts = run.start(), {}
     if saved.steps():
@@ -78,7 +78,8 @@ def train(recipe: str, settings: recipes.Settings, given: dict[str, str], folder
     (folder / "run.json").write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     dev = run.rows("dev", settings.dev) if settings.dev else None
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
-    print(f"{folder}: {count:,} parameters, {rows.weight():,} tokens an epoch, update {done} of {settings.steps}", file=sys.stderr, flush=True)
+    sizes = f"{count:,} parameters, {rows.weight():,} tokens an epoch"
+    print(f"{folder}: {sizes}, update {done} of {settings.steps}", file=sys.stderr, flush=True)
 
     def look(step, state):
         params = run.task.export(state.params, state.carry)

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+
 from flaxgen import loop, rules
 from flaxgen.chains import autoregressive
 

@@ -49,7 +49,7 @@ def update(task, optimizer, state: State, key, batch) -> tuple[State, dict[str, 
     """The state after one batch, and loss, gradient norm and weight; where a gradient is not finite the parameters stay as they were."""
     draw = jax.random.fold_in(key, state.step)
     (loss, (carry, facts)), grads = jax.value_and_grad(task.loss, has_aux=True)(state.params, state.carry, draw, batch)
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     moves, opt = optimizer.update(grads, state.opt, state.params)
     new = State(optax.apply_updates(state.params, moves), opt, carry, state.step + 1)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)

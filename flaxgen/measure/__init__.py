@@ -1,0 +1,1 @@
+"""Scores of what models write: numpy in, numbers out."""

@@ -1,0 +1,155 @@
+import json
+import os
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+import flaxgen
+from train import __main__ as command
+from train import loop, recipes, run
+
+SMALL = {"length": "24", "batch": "2", "width": "12", "layers": "1", "heads": "3", "look": "100", "prompts": ""}
+
+
+def train(folder, **given):
+    given = {**SMALL, **{key: str(value) for key, value in given.items()}}
+    return run.train("poetry", recipes.poetry("tiny"), given, folder)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run of 12 updates without a break; the others are compared with it, and start from its vocabulary and rows."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert train(folder, steps=12, every=5) == 0
+    return folder
+
+
+def states_equal(first, second):
+    for (path, a), (_, b) in zip(*(jax.tree_util.tree_leaves_with_path(leaves(folder)) for folder in (first, second)), strict=True):
+        assert np.asarray(a).tobytes() == np.asarray(b).tobytes(), jax.tree_util.keystr(path)
+
+
+def leaves(folder):
+    opened = run.Run.open(folder, recipes.Settings(**json.loads((folder / "run.json").read_text())["settings"]))
+    return opened.checkpoints().load(opened.start())[0]
+
+
+def losses(folder):
+    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    return [(line["step"], line["loss"], line["tokens"]) for line in lines if "loss" in line]
+
+
+def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "LOG_EVERY", 1)
+    update, calls = loop.steps.update, []
+
+    def interrupted(*given):
+        calls.append(None)
+        if len(calls) == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return update(*given)
+
+    monkeypatch.setattr(loop.steps, "update", interrupted)
+    assert train(tmp_path, steps=12, every=5) == 128 + signal.SIGTERM
+    assert [step for step, *_ in losses(tmp_path)] == list(range(1, 8))
+    assert train(tmp_path, steps=12, every=5) == 0
+    states_equal(whole, tmp_path)
+    assert [step for step, *_ in losses(tmp_path)] == list(range(1, 13))
+    assert [start["step"] for start in json.loads((tmp_path / "run.json").read_text())["starts"]] == [0, 7]
+
+
+def test_what_a_killed_run_wrote_after_its_last_checkpoint_is_done_again(whole, tmp_path):
+    folder = tmp_path / "killed"
+    shutil.copytree(whole, folder)
+    shutil.rmtree(folder / "checkpoints" / "12")
+    assert train(folder, steps=12, every=5) == 0
+    states_equal(whole, folder)
+    assert losses(folder) == losses(whole)
+
+
+def test_a_finished_run_resumes_to_nothing(whole):
+    before = losses(whole)
+    assert train(whole, steps=12, every=5) == 0
+    assert losses(whole) == before
+
+
+def test_a_resumed_run_refuses_other_numbers(whole):
+    with pytest.raises(ValueError, match="holds a run with rate=0.003, not 0.1; only steps, every, look may change"):
+        train(whole, rate=0.1)
+
+
+def test_a_resumed_run_refuses_other_text(whole, tmp_path):
+    folder = tmp_path / "other"
+    shutil.copytree(whole, folder)
+    card = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(card | {"data": "0" * 64}))
+    with pytest.raises(ValueError, match="is not the text that"):
+        train(folder)
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_named_with_its_leaf(whole, tmp_path, monkeypatch):
+    folder = tmp_path / "damaged"
+    shutil.copytree(whole, folder)
+    opened = run.Run.open(folder, recipes.Settings(**json.loads((folder / "run.json").read_text())["settings"]))
+    saved = opened.checkpoints()
+    restore = saved.manager.restore
+
+    def flipped(*given, **more):
+        found = restore(*given, **more)
+        bias = found["state"].params["params"]["embed"]["norm"]["bias"]
+        found["state"].params["params"]["embed"]["norm"]["bias"] = bias.at[0].add(1e-7)
+        return found
+
+    monkeypatch.setattr(saved.manager, "restore", flipped)
+    with pytest.raises(ValueError, match=r"damaged at .*'embed'.*'norm'.*'bias'.* \(sha256 differs\); remove that folder to go on from step 10"):
+        saved.load(opened.start())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's other readers end after the first has failed
+def test_a_truncated_checkpoint_is_refused_with_the_way_on(whole, tmp_path):
+    folder = tmp_path / "truncated"
+    shutil.copytree(whole, folder)
+    biggest = max((p for p in (folder / "checkpoints" / "12").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    biggest.write_bytes(biggest.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"checkpoints/12 .*remove that folder to go on from step 10"):
+        train(folder)
+
+
+def test_an_exported_run_loads_and_gives_the_same_logits(whole, tmp_path):
+    run.export(whole, tmp_path / "model", dtype="float32")
+    model, params, text = flaxgen.load(tmp_path / "model")
+    opened, wanted, facts = run.load(whole)
+    token_BT = np.asarray([text.encode("春风不度玉门关")], np.int32)
+    np.testing.assert_array_equal(model.apply(params, token_BT)[0], opened.task.model.apply(wanted, token_BT)[0])
+    card = flaxgen.weights.describe(tmp_path / "model")
+    assert card["end"] == [text.control["[SEP]"]] and card["source"]["step"] == facts["step"] == 12
+
+
+def test_a_run_without_a_finite_loss_ends_and_keeps_its_last_checkpoint(tmp_path):
+    with pytest.raises(loop.Diverged, match="lower rate="):
+        train(tmp_path, steps=12, every=5, rate=1e30, warmup=1, clip=1e30)
+
+
+def test_unknown_settings_and_wrong_types_name_the_choices(capsys):
+    for words, wanted in [
+        (["poetry", "speed=3"], "unknown setting 'speed'; choose from data, dev, vocab"),
+        (["poetry", "steps=many"], "steps=many: wanted a whole number"),
+        (["poetry", "rate=fast"], "rate=fast: wanted a number"),
+        (["poetry", "tiny=yes"], "tiny=yes: wanted true or false"),
+        (["poetry", "steps"], "'steps' is not key=value"),
+        (["poetry", "layers=0"], "layers=0: wanted a whole number from 1 up"),
+        (["prose"], "unknown recipe 'prose'; choose from poetry"),
+        (["export", "nowhere", "target"], "nowhere holds no run"),
+        (["poetry", "out=nowhere", "data=missing.jsonl"], "no data at missing.jsonl"),
+    ]:
+        assert command.main(words) == 1
+        assert wanted in capsys.readouterr().err
+
+
+def test_help_names_every_setting(capsys):
+    assert command.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"  {name}=" in shown for name in recipes.Settings.__dataclass_fields__)

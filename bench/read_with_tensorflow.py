@@ -24,12 +24,13 @@ def compare(original, ours):
 
 
 def main():
-    pairs = list(zip(sys.argv[1::2], sys.argv[2::2]))
+    pairs = list(zip(sys.argv[1::2], sys.argv[2::2]))  # noqa: B905
     bad = not pairs
     for original, ours in pairs:
         count, differing = compare(original, ours)
         bad = bad or bool(differing) or not count
-        print("TensorFlow {}: {} variables of {} read, {} differ {}".format(tf.__version__, count, ours, len(differing), differing[:3]))
+        line = "TensorFlow {}: {} variables of {} read, {} differ {}"
+        print(line.format(tf.__version__, count, ours, len(differing), differing[:3]))
     sys.exit(1 if bad else 0)
 
 

@@ -39,6 +39,10 @@ class Source:
         """A variable's elements in flat pieces, each overwritten by the next."""
         return bundle.chunks(self.variables[name])
 
+    def read_into(self, name: str, flat: np.ndarray) -> None:
+        """Fill a flat array with a variable's elements."""
+        bundle.read_into(self.variables[name], flat)
+
 
 def open_source(path: pathlib.Path) -> Source:
     """Recognise what lies at `path` and read its index or headers."""

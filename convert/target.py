@@ -1,5 +1,6 @@
 """TARGET: written whole into a sibling folder and renamed, or not at all."""
 
+import contextlib
 import datetime
 import hashlib
 import importlib.metadata
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from convert import layouts, source
+from convert import ahead, layouts, source
 from convert.bundle import write as bundle
 from convert.plan import Plan
 from flaxgen import errors, folders, tensors
@@ -46,20 +47,32 @@ def write(plan: Plan, target: pathlib.Path, *, force: bool, verify: bool, progre
     digests: dict[str, str] = {}
     with folders.staged(target, force=force) as work:
         entries = [(output.name, output.dtype, output.shape) for output in plan.outputs]
-        arrays = (_watched(press, output, progress, digests if verify else None) for output in plan.outputs)
-        if plan.to.container == "bundle":
-            bundle.write(work / PREFIX, entries, arrays)
-        else:
-            tensors.write(work / tensors.SINGLE, entries, arrays, {"format": "flaxgen-1" if plan.to.name == "flaxgen" else "pt"})
+        with contextlib.closing(ahead.ahead(_stream(plan, press), layouts.KEPT - 3)) as stream:
+            noted = digests if verify else None
+            _write_tensors(plan, work, entries, (_watched(stream, output, progress, noted) for output in plan.outputs))
         _write_papers(plan, work)
         if verify:
             _verify(plan, work, digests, progress)
     return digests
 
 
-def _watched(press: layouts.Press, output: layouts.Output, progress, digests: dict[str, str] | None) -> Iterator[np.ndarray]:
+def _write_tensors(plan: Plan, work: pathlib.Path, entries, arrays) -> None:
+    if plan.to.container == "bundle":
+        bundle.write(work / PREFIX, entries, arrays)
+    else:
+        tensors.write(work / tensors.SINGLE, entries, arrays, {"format": "flaxgen-1" if plan.to.name == "flaxgen" else "pt"})
+
+
+def _stream(plan: Plan, press: layouts.Press) -> Iterator[np.ndarray | None]:
+    """The pieces of all outputs, None after each output's last."""
+    for output in plan.outputs:
+        yield from press.pieces(output)
+        yield None
+
+
+def _watched(stream: Iterator[np.ndarray | None], output: layouts.Output, progress, digests: dict[str, str] | None) -> Iterator[np.ndarray]:
     digest = hashlib.sha256()
-    for piece in press.pieces(output):
+    while (piece := next(stream)) is not None:
         if digests is not None:
             digest.update(piece.view(np.uint8))
         yield piece

@@ -84,16 +84,21 @@ def chunks(entry: Entry, size: int = CHUNK) -> Iterator[np.ndarray]:
 
 def read(entry: Entry) -> np.ndarray:
     """One tensor in a fresh array; Corrupt when the file carries a checksum and it differs."""
-    return gather(entry, chunks(entry))
+    array = np.empty(entry.shape, entry.dtype)
+    read_into(entry, array.reshape(-1))
+    return array
 
 
-def gather(entry, pieces: Iterable[np.ndarray]) -> np.ndarray:
-    """The array that flat pieces of an entry make together."""
-    array, done = np.empty(math.prod(entry.shape), entry.dtype), 0
-    for piece in pieces:
-        array[done : done + len(piece)] = piece
-        done += len(piece)
-    return array.reshape(entry.shape)
+def read_into(entry: Entry, flat: np.ndarray) -> None:
+    """Fill a flat array of the tensor's dtype and length with its elements."""
+    raw, crc = flat.view(np.uint8), 0
+    with disk.opened(entry.path) as file:
+        for start in range(0, entry.size, CHUNK):
+            piece = raw[start : start + CHUNK]
+            disk.fill(file, piece, entry.offset + start, entry.path, f"tensor {entry.name!r}")
+            if entry.crc is not None:
+                crc = google_crc32c.extend(crc, piece)
+    check(entry, crc, entry.crc)
 
 
 def check(entry, found: int, wanted: int | None) -> None:

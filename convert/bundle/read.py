@@ -84,14 +84,21 @@ def chunks(variable: Variable) -> Iterator[np.ndarray]:
     return iter([read(variable).reshape(-1)]) if isinstance(variable, Sliced) else tensors.chunks(variable)
 
 
-def read(variable: Variable) -> np.ndarray:
-    """One variable in a fresh array, put together when it is partitioned."""
-    if not isinstance(variable, Sliced):
-        return tensors.gather(variable, chunks(variable))
+def read(variable: tensors.Entry | Sliced) -> np.ndarray:
+    """One variable in a fresh array."""
     array = np.empty(variable.shape, variable.dtype)
+    read_into(variable, array.reshape(-1))
+    return array
+
+
+def read_into(variable: tensors.Entry | Sliced, flat: np.ndarray) -> None:
+    """Fill a flat array with a variable's elements; a partitioned one is put together."""
+    if not isinstance(variable, Sliced):
+        tensors.read_into(variable, flat)
+        return
+    array = flat.reshape(variable.shape)
     for start, entry in variable.slices:
         array[tuple(slice(begin, begin + length) for begin, length in zip(start, entry.shape, strict=True))] = tensors.read(entry)
-    return array
 
 
 class _Shards:

@@ -121,7 +121,8 @@ def export(folder: pathlib.Path, target: pathlib.Path, *, dtype: str = "bfloat16
     """The newest checkpoint as a flaxgen folder."""
     run, params, facts = load(folder)
     card = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    source = {"recipe": card["recipe"], "settings": card["settings"], "data": card["data"], "starts": card["starts"]} | facts
+    settings = card["settings"] | {name: pathlib.Path(card["settings"][name]).name for name in ("data", "dev")}  # no paths of this machine
+    source = {"recipe": card["recipe"], "settings": settings, "data": card["data"], "starts": card["starts"]} | facts
     end = [run.text.control[END]]
     weights.save(target, run.task.model, params, run.text, dtype=dtype, end=end, source=source, readme=readme, force=force)
 

@@ -45,14 +45,12 @@ class Trigram:
         one_N, two_N, three_N = _grams(texts, self.vocab)
         seen = [_look(table, gram_N) for table, gram_N in zip(self.grams, (one_N, two_N, three_N), strict=True)]
         single_N, double_N = _context(self.grams[1], base, two_N // base), _context(self.grams[2], base, three_N // base)
-        total = self.grams[0][1].sum()
-        chances = [
-            np.full(len(one_N), 1 / self.vocab),
-            seen[0] / total,
-            seen[1] / np.maximum(single_N, 1),
-            seen[2] / np.maximum(double_N, 1),
-        ]
-        return np.stack(chances, axis=1), _bucket(double_N) * 4 + np.minimum(_bucket(single_N), 9) // 3
+        one = seen[0] / self.grams[0][1].sum()
+        # After a context that was never seen the shorter one speaks, so that the chances of all tokens still sum to 1.
+        two = np.where(single_N > 0, seen[1] / np.maximum(single_N, 1), one)
+        three = np.where(double_N > 0, seen[2] / np.maximum(double_N, 1), two)
+        chance_NC = np.stack([np.full(len(one), 1 / self.vocab), one, two, three], axis=1)
+        return chance_NC, _bucket(double_N) * 4 + _bucket(single_N) // 3
 
 
 _BUCKETS = 10 * 4

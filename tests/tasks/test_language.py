@@ -50,7 +50,11 @@ def test_what_has_no_weight_changes_nothing():
 def test_scanned_and_unrolled_layers_give_one_loss_and_one_gradient_with_dropout(remat):
     plain, stacked = task(dropout=0.3), task("scan", dropout=0.3, remat=remat)
     params = plain.init(jax.random.key(0))
-    grad = jax.jit(jax.value_and_grad(lambda made, params: made.loss(params, (), jax.random.key(1), batch())[0], argnums=1), static_argnums=0)
+
+    def value(made, params):
+        return made.loss(params, (), jax.random.key(1), batch())[0]
+
+    grad = jax.jit(jax.value_and_grad(value, argnums=1), static_argnums=0)
     loss, grads = grad(plain, params)
     loss_too, grads_too = grad(stacked, transformer.stack(params))
     np.testing.assert_allclose(loss, loss_too, rtol=1e-6)

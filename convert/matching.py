@@ -187,7 +187,8 @@ def _card(source: Source, taken: _Taken, origins: dict[str, Origin], model: str 
         card, said = _from_presets(source, format, found)
     for name, value in found.items():
         if getattr(card.config, name) != value:
-            problems.append(f"{name} is {getattr(card.config, name)} by {said.removeprefix('sizes ')}, {value} by the tensors")
+            by = f"--model {model}" if model in presets.PRESETS else format.json_name
+            problems.append(f"{name} is {getattr(card.config, name)} by {by}, {value} by the tensors")
     return card, said
 
 
@@ -216,9 +217,10 @@ def _shape_problems(source: Source, format: Format, config: sizes.Config, origin
     # The JSON may claim any depth; no checkpoint has more layers than tensors.
     layers = min(config.layers, len(source.variables) + 1)
     wanted = sizes.shapes(dataclasses.replace(config, layers=layers))
+    prefix = format.prefix if any(origin.name.startswith(format.prefix) for origin in origins.values()) else ""
     problems = []
     for path in wanted.keys() - origins.keys():
-        problems.append(f"target {path} {list(wanted[path])} is never set: {_foreign(format, path)!r} is missing")
+        problems.append(f"target {path} {list(wanted[path])} is never set: {prefix + _foreign(format, path)!r} is missing")
     for path in origins.keys() - wanted.keys():
         problems.append(f"tensor {origins[path].name!r}: a model of these sizes has no {path}")
     seen = set()

@@ -86,7 +86,7 @@ def _outputs(source: Source, match: matching.Match, to: Format, dtype: str | Non
                 problems.append(f"{row.name(layer)!r} is made of {', '.join(sorted(map(str, kinds)))}")
             kind = DTYPES[dtype] if dtype else next(iter(kinds))
             shape = row.shape([part.shape for part in parts])
-            outputs.append(layouts.Output(row.name(layer), kind, shape, row.layout, parts))
+            outputs.append(layouts.Output(to.prefix + row.name(layer), kind, shape, row.layout, parts))
     if problems:
         raise errors.Mismatch(errors.listing(f"{source.path}: --dtype has to be said", problems, f"Choose one of {', '.join(DTYPES)}"))
     if to.container == "bundle":

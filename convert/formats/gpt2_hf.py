@@ -59,7 +59,7 @@ FORMAT = Format(
     default="gelu_tanh",
     read=read,
     write=write,
-    prefixes=("transformer.",),
+    prefix="transformer.",
     tied="lm_head.weight",
     rows=(
         Row("wte.weight", ("embed/token/embedding",)),

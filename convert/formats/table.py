@@ -78,10 +78,10 @@ class Card:
 class Format:
     """A format by name: where its tensors go and what its JSON means.
 
-    container: how it is written; reading takes either. prefixes: may stand before every name. tied: a name that may repeat the token
-    embedding. read: JSON -> Card, or a ValueError that names the field; write: the JSON back, or a ValueError. activations: those it can
-    say. default: the activation that goes with tensors without JSON, when their sizes are a published preset's. vocabulary: our file
-    names -> its own.
+    container: how it is written; reading takes either. prefix: stands before every name written, and may stand there when read. tied: a
+    name that may repeat the token embedding. read: JSON -> Card, or a ValueError that names the field; write: the JSON back, or a
+    ValueError. activations: those it can say. default: the activation that goes with tensors without JSON, when their sizes are a
+    published preset's. vocabulary: our file names -> its own.
     """
 
     name: str
@@ -95,14 +95,13 @@ class Format:
     read: Callable[[dict[str, Any]], Card]
     write: Callable[[Card], dict[str, Any]]
     drops: tuple[Drop, ...] = ()
-    prefixes: tuple[str, ...] = ()
+    prefix: str = ""
     tied: str | None = None
     vocabulary: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def base(self, name: str) -> str:
-        for prefix in self.prefixes:
-            name = name.removeprefix(prefix)
-        return name
+        """A foreign name as the rows have it."""
+        return name.removeprefix(self.prefix)
 
 
 def block_rows(pattern: str, parts: dict[str, tuple[str, Layout]]) -> tuple[Row, ...]:

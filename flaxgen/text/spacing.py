@@ -53,7 +53,7 @@ def kind(character: str) -> Kind:
 
 
 def joint(token: str) -> Joint:
-    """The joint of a WordPiece token: its text without "##", or None for one that shows nothing."""
+    """The joint of a WordPiece token, its text without "##"."""
     continues = token.startswith("##") and len(token) > 2
     text = token[2:] if continues else token
     if text.isspace():  # U+2028 in BERT's vocabulary

@@ -84,6 +84,8 @@ def load(folder, *, dtype: Literal["float32", "bfloat16"] | None = None):
     config = card["config"]
     entries = tensors.index(folder)
     check_shapes(folder, {name: entry.shape for name, entry in entries.items()}, sizes.shapes(config))
+    if whole := [f"{name}: {entry.dtype.name}" for name, entry in entries.items() if entry.dtype.kind in "iub"]:
+        raise Mismatch(errors.listing(f"{folder}: weights that are no floating-point numbers", whole, "Convert or save the model anew"))
     text = load_text(folder, card)
     if dtype is None:
         stored = {entry.dtype.name for entry in entries.values()}

@@ -1,0 +1,154 @@
+"""A model folder: what is written is what is read, and whatever is damaged is refused by name."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import flaxgen
+from flaxgen import tensors, weights
+from flaxgen.errors import CheckpointError
+from flaxgen.models import config as sizes
+from flaxgen.text import wordpiece
+
+WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"天地玄黄宇宙洪荒日月盈")
+
+
+@pytest.fixture(scope="module")
+def model():
+    return flaxgen.Transformer(sizes.Config(len(WORDS), 23, 12, 2, 3, 20, "between", "gelu"))
+
+
+@pytest.fixture(scope="module")
+def params(model):
+    return jax.jit(model.init)(jax.random.key(0), np.zeros((1, 2), int))
+
+
+@pytest.fixture
+def folder(model, params, tmp_path):
+    flaxgen.save(tmp_path / "model", model, params, wordpiece.WordPiece(WORDS), end=[3], source={"seed": 0})
+    return tmp_path / "model"
+
+
+def test_a_saved_model_comes_back_bit_for_bit(folder, model, params):
+    again, loaded, text = flaxgen.load(folder)
+    assert again == model and text.tokens == WORDS
+    assert jax.tree.all(jax.tree.map(np.array_equal, loaded, params))
+    assert weights.describe(folder)["end"] == [3]
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors", "vocab.txt"]
+
+
+def test_bfloat16_halves_the_file_and_loads_as_float32_on_a_cpu(model, params, tmp_path):
+    flaxgen.save(tmp_path / "half", model, params, dtype="bfloat16")
+    again, loaded, text = flaxgen.load(tmp_path / "half")
+    assert text is None and again.dtype == np.float32
+    rounded = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16).astype(jnp.float32), params)
+    assert jax.tree.all(jax.tree.map(np.array_equal, loaded, rounded))
+    assert {entry.dtype.name for entry in tensors.index(tmp_path / "half").values()} == {"bfloat16"}
+    half, loaded, _ = flaxgen.load(tmp_path / "half", dtype="bfloat16")
+    assert half.dtype == jnp.bfloat16 == jax.tree.leaves(loaded)[0].dtype
+
+
+def test_an_existing_folder_is_left_alone_without_force(folder, model, params):
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(FileExistsError, match="exists already"):
+        flaxgen.save(folder, model, params)
+    assert before == {path.name: path.read_bytes() for path in folder.iterdir()}
+    flaxgen.save(folder, model, params, force=True)
+    assert not (folder / "vocab.txt").exists()
+
+
+def test_a_save_that_fails_leaves_nothing(model, params, tmp_path):
+    broken = weights.nest({name: leaf for name, leaf in weights.flatten(params).items() if "mlp" not in name})
+    with pytest.raises(CheckpointError, match=r"missing: block_00/mlp/up/kernel \(20, 12\)"):
+        flaxgen.save(tmp_path / "model", model, broken)
+    with pytest.raises(TypeError):
+        flaxgen.save(tmp_path / "model", model, params, source={"path": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_flipped_byte_of_the_weights_is_refused(folder):
+    path = folder / "model.safetensors"
+    good = path.read_bytes()
+    places = np.random.default_rng(0).choice(len(good), 60, replace=False)
+    for place in [*range(12), *places]:
+        path.write_bytes(good[:place] + bytes([good[place] ^ 1 << place % 8]) + good[place + 1 :])
+        with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+            flaxgen.load(folder)
+
+
+def rewrite(folder, change):
+    """The same file with its tensors changed, checksums and all."""
+    flat = {name: tensors.read(entry) for name, entry in tensors.index(folder).items()}
+    change(flat)
+    wanted = [(name, leaf.dtype, leaf.shape) for name, leaf in flat.items()]
+    (folder / "model.safetensors").unlink()
+    tensors.write(folder / "model.safetensors", wanted, list(flat.values()), {"format": "flaxgen-1"})
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda flat: flat.pop("embed/norm/bias"), "missing: embed/norm/bias"),
+        (lambda flat: flat.update(extra=np.zeros(3, np.float32)), r"unknown: extra \(3,\)"),
+        (lambda flat: flat.update({"block_01/mlp/up/kernel": flat["block_01/mlp/up/kernel"].T}), r"block_01/mlp/up/kernel: got \(12, 20\)"),
+        (lambda flat: flat.update({"block_01/mlp/up/bias": np.zeros(20, np.int32)}), "block_01/mlp/up/bias.*int32"),
+    ],
+)
+def test_a_missing_an_extra_and_a_transposed_tensor_are_named(folder, change, words):
+    rewrite(folder, change)
+    with pytest.raises(CheckpointError, match=words):
+        flaxgen.load(folder)
+
+
+def test_a_truncated_file_is_refused(folder):
+    path = folder / "model.safetensors"
+    good = path.read_bytes()
+    for length in (0, 7, 300, len(good) // 2, len(good) - 1):
+        path.write_bytes(good[:length])
+        with pytest.raises(CheckpointError):
+            flaxgen.load(folder)
+
+
+def test_another_vocabulary_is_refused(folder):
+    (folder / "vocab.txt").write_text("\n".join(reversed(WORDS)) + "\n", encoding="utf-8")
+    with pytest.raises(CheckpointError, match="not the vocabulary"):
+        flaxgen.load(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda card: card.update(format="other"), '"format" is \'other\''),
+        (lambda card: card.update(architecture="rnn"), '"architecture"'),
+        (lambda card: card["config"].update(layers=3), "missing: block_02"),
+        (lambda card: card["config"].update(heads=0), "heads"),
+        (lambda card: card["config"].update(depth=3), "depth"),
+        (lambda card: card["config"].pop("wiring"), "wiring"),
+        (lambda card: card.update(config=[]), '"config"'),
+        (lambda card: card.update(end=[99]), '"end" is'),
+        (lambda card: card["text"].update(reserved=1), "the model 16 rows"),
+        (lambda card: card["text"].update(kind="runes"), "runes"),
+    ],
+)
+def test_a_config_that_does_not_fit_is_refused(folder, change, words):
+    card = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    change(card)
+    (folder / "config.json").write_text(json.dumps(card), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=words):
+        flaxgen.load(folder)
+
+
+def test_a_folder_that_is_none_says_what_to_do(tmp_path, folder):
+    with pytest.raises(CheckpointError, match="is not a folder.*python -m convert"):
+        flaxgen.load(tmp_path / "nowhere")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="safetensors"):
+        flaxgen.load(folder)
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        flaxgen.load(folder)

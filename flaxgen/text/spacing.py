@@ -52,12 +52,12 @@ def kind(character: str) -> Kind:
     return _ASCII.get(character, "mark")
 
 
-def joint(token: str) -> Joint:
-    """The joint of a WordPiece token, its text without "##"."""
+def joint(token: str) -> Joint | None:
+    """The joint of a WordPiece token, its text without "##"; None for a blank, such as U+2028 in BERT's vocabulary."""
     continues = token.startswith("##") and len(token) > 2
     text = token[2:] if continues else token
-    if text.isspace():  # U+2028 in BERT's vocabulary
-        return Joint("", "word", "word", True)
+    if text.isspace():
+        return None
     return Joint(text, kind(text[0]), kind(text[-1]), continues)
 
 

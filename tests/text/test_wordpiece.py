@@ -219,6 +219,16 @@ def test_a_line_separator_is_a_token_not_a_line_end(tmp_path):
     assert len(text) == 4
     assert text.encode("a\u2028a") == [3, 3]
     assert text.decode([3, 1, 2, 3]) == "a a"
+    assert text.decode([1, 3, 2]) == "a"
+
+
+@pytest.mark.shared
+def test_every_pair_of_a_real_vocabulary_can_be_decoded(shared):
+    text, draw = load(shared, "bert-base-chinese"), random.Random(0)
+    for i in range(len(text)):
+        j = draw.randrange(len(text))
+        whole = text.decode([i, j])
+        assert whole == whole.strip() and whole.replace(" ", "") == text.decode([i]) + text.decode([j])
 
 
 def test_what_is_saved_loads_to_the_same(tmp_path):

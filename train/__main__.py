@@ -7,7 +7,8 @@ import sys
 HELP = """\
 python -m train RECIPE [tiny=true] [key=value …]     start a run, or resume the one that lies in out=
 python -m train export DIR TARGET [--force]          write the newest checkpoint of a run as a flaxgen folder (bf16)
-python -m train prepare-poetry PACKAGE TARGET        clean and split the npm package chinese-poetry for the recipe poetry
+python -m train prepare-poetry PACKAGE VERSES        clean and split the npm package chinese-poetry for the recipe poetry
+python -m train publish-poetry DIR VERSES TARGET     export a run of it with scores, curve and card
 
 recipes
   poetry         verse, one character a token: the model that flaxgen brings along
@@ -50,14 +51,21 @@ def command(name: str, words: list[str]) -> int:
         print(f"wrote {options.TARGET}")
         return 0
     if name == "prepare-poetry":
-        options = parser(name, "PACKAGE", "TARGET").parse_args(words)
+        options = parser(name, "PACKAGE", "VERSES").parse_args(words)
         from train import poetry
 
-        for what, count in poetry.prepare(pathlib.Path(options.PACKAGE), pathlib.Path(options.TARGET)).items():
+        for what, count in poetry.prepare(pathlib.Path(options.PACKAGE), pathlib.Path(options.VERSES)).items():
             print(f"{count:>12,}  {what}")
         return 0
+    if name == "publish-poetry":
+        options = parser(name, "DIR", "VERSES", "TARGET", "--force").parse_args(words)
+        from train import card, score
+
+        scores = card.publish(*map(pathlib.Path, (options.DIR, options.VERSES, options.TARGET)), force=options.force)
+        print(score.describe(scores))
+        return 0
     if name not in recipes.RECIPES:
-        known = ", ".join([*recipes.RECIPES, "export", "prepare-poetry"])
+        known = ", ".join([*recipes.RECIPES, "export", "prepare-poetry", "publish-poetry"])
         raise ValueError(f"unknown recipe {name!r}; choose from {known}. See python -m train --help")
     given = recipes.pairs(words)
     folder = pathlib.Path(given.pop("out", f"runs/{name}"))

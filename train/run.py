@@ -127,6 +127,12 @@ def export(folder: pathlib.Path, target: pathlib.Path, *, dtype: str = "bfloat16
     weights.save(target, run.task.model, params, run.text, dtype=dtype, end=end, source=source, readme=readme, force=force)
 
 
+def epoch_tokens(folder: pathlib.Path) -> int:
+    """Targets in one pass over the run's data."""
+    facts = json.loads((folder / "rows" / "rows.json").read_text(encoding="utf-8"))
+    return data.Rows(np.load(folder / "rows" / "rows.npy", mmap_mode="r"), facts["digest"]).weight()
+
+
 def vocabulary(path: pathlib.Path, settings: recipes.Settings) -> flaxgen.text.wordpiece.WordPiece:
     """The vocabulary at `path`, made from the data of the settings when it does not lie there yet."""
     if not path.is_file():

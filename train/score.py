@@ -1,10 +1,9 @@
-"""Scores of a poetry model on poems it has not seen: perplexity against a trigram, and whether what it writes is verse, and new."""
+"""Scores of a poetry model on poems it has not seen: perplexity against a trigram's, and whether what it writes is verse, and new."""
 
 import json
 import pathlib
 import time
 
-import jax
 import numpy as np
 
 import flaxgen
@@ -31,7 +30,8 @@ def score(folder: pathlib.Path, verses: pathlib.Path) -> dict:
     known = verse.grams(verse.lines(document) for document in data.documents(verses / "train.jsonl"))
     originals = regular_poems(verses / "heldout.jsonl")
     firsts = [poem[0] for poem in originals[:POEMS]]
-    written = sample.continuations(model, params, text, firsts, end=end)
+    parts = [firsts[start : start + ROWS] for start in range(0, len(firsts), ROWS)]
+    written = [each for part in parts for each in sample.continuations(model, params, text, part, end=end)]
     poems = [[first, *verse.lines(text)] for first, text in zip(firsts, written, strict=True)]
     return {
         "held_out_texts": len(held_out),
@@ -95,6 +95,3 @@ def describe(scores: dict) -> str:
         f"| {name} | {value:.1f} | |\n" if other is None else f"| {name} | {value:.1%} | {other:.1%} |\n" for name, value, other in rows
     )
 
-
-def device() -> str:
-    return f"{jax.device_count()} × {jax.devices()[0].device_kind}"

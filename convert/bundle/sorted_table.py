@@ -33,9 +33,12 @@ def items(raw: bytes) -> Iterator[tuple[bytes, bytes]]:
     if int.from_bytes(raw[-8:], "little") != MAGIC:
         raise ValueError(f"the last 8 bytes are {raw[-8:].hex()}, wanted {MAGIC.to_bytes(8, 'little').hex()}: not an index, or cut off")
     footer = raw[-FOOTER:]
-    _, at = _handle(footer, 0)
-    where, _ = _handle(footer, at)
+    meta, at = _handle(footer, 0)
+    where, at = _handle(footer, at)
+    if any(footer[at:-8]):
+        raise ValueError(f"the footer holds {footer[at:-8].hex()} where it is padded with zeros")
     room, count, last = TOTAL_LIMIT, 0, None
+    _block(raw, meta, room)  # holds nothing of ours; its checksum is looked at
     index = _block(raw, where, room)
     for _, value in _entries(index):
         block = _block(raw, _handle(value, 0)[0], room)

@@ -20,7 +20,7 @@ def words(path, tokens=TOKENS):
     return path
 
 
-def pieces(path, count=13):
+def pieces(path):
     """A byte-pair vocabulary of so many tokens, with the bytes that its tokenizer wants."""
     from flaxgen.text import bytepair
 
@@ -99,3 +99,16 @@ def test_another_vocabulary_in_a_flaxgen_folder_is_found_by_its_digest(folder, t
     words(tmp_path / "one/vocab.txt", [*TOKENS[:-2], "c", "d"])
     assert tiny.run(tmp_path / "one", tmp_path / "two") == errors.Mismatch.exit_code
     assert "sha256" in capsys.readouterr().err
+
+
+@pytest.mark.shared
+def test_the_published_vocabularies_fit_their_own_models_only(shared):
+    folder = shared / "data/vocab"
+    fitting = {("clue-vocab.txt", 8021): 0, ("bert-base-chinese-vocab.txt", 21130): 2, ("gpt2-encoder.json", 50257): 0,
+               ("gpt2-vocab.bpe", 50257): 0}  # fmt: skip
+    for (name, rows), reserved in fitting.items():
+        found = vocabulary.find(folder, folder / name, None, rows)
+        assert found.reserved == reserved and found.end == ((50256,) if rows == 50257 else None)
+        for other in {8021, 21130, 50257, 50270} - {rows}:
+            with pytest.raises(errors.Mismatch, match="another model's"):
+                vocabulary.find(folder, folder / name, None, other)

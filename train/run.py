@@ -66,9 +66,7 @@ def train(recipe: str, settings: recipes.Settings, given: dict[str, str], folder
     if card.setdefault("data", rows.digest) != rows.digest:
         raise ValueError(f"{settings.data} is not the text that {folder} was started on (digest differs); restore it, or give another out=")
     saved = run.checkpoints()
-    state, facts = run.start(), {}
-    if saved.steps():
-        state, facts = saved.load(state)
+    state, facts = saved.load(jax.eval_shape(run.start)) if saved.steps() else (run.start(), {})
     done = int(state.step)
     log = folder / "log.jsonl"
     trim(log, done)
@@ -113,7 +111,7 @@ def load(folder: pathlib.Path, step: int | None = None):
     saved = run.checkpoints()
     if not saved.steps():
         raise ValueError(f"{folder} holds no checkpoint yet; let the run reach a multiple of every={run.settings.every}")
-    state, facts = saved.load(run.start(), step)
+    state, facts = saved.load(jax.eval_shape(run.start), step)
     return run, run.task.export(state.params, state.carry), facts | {"step": int(state.step)}
 
 

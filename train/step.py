@@ -37,6 +37,7 @@ def decayed(params) -> Any:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in ("kernel", "embedding"), params)
 
 
+@functools.partial(jax.jit, static_argnames=("task", "optimizer"))
 def start(task, optimizer, key) -> State:
     """The state before the first update."""
     init_key, carry_key = jax.random.split(key)

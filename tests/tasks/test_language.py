@@ -7,7 +7,7 @@ from flaxgen.models import config, transformer
 from flaxgen.tasks import language
 from train import step as steps
 
-SIZES = config.Config(29, 7, 12, 3, 3, 20, wiring="between", activation="gelu", dropout=0.0)
+SIZES = config.Config(29, 7, 12, 2, 3, 20, wiring="between", activation="gelu", dropout=0.0)
 
 
 def batch(rows=2, width=5, seed=0):
@@ -15,6 +15,10 @@ def batch(rows=2, width=5, seed=0):
     weight_BT = np.ones((rows, width), np.float32)
     weight_BT[1, 3:] = 0
     return {"token_BT": row_BT[:, :-1], "target_BT": row_BT[:, 1:], "weight_BT": weight_BT}
+
+
+def init(made):
+    return jax.jit(made.init)(jax.random.key(0))
 
 
 def task(loop="unroll", dropout=0.0, remat="none"):
@@ -27,10 +31,10 @@ RULE = steps.adamw(steps=200, rate=1e-2, warmup=5, decay=0.1, clip=1.0)
 
 def test_the_loss_is_the_weighted_mean_of_negative_log_probabilities():
     made = task()
-    params = made.init(jax.random.key(0))
+    params = init(made)
     given = batch()
-    loss, (carry, facts) = made.loss(params, (), jax.random.key(1), given)
-    logit_BTV = np.asarray(made.model.apply(params, given["token_BT"])[0], np.float64)
+    loss, (carry, facts) = jax.jit(made.loss)(params, (), jax.random.key(1), given)
+    logit_BTV = np.asarray(jax.jit(made.model.apply)(params, given["token_BT"])[0], np.float64)
     log_prob_BTV = logit_BTV - np.log(np.exp(logit_BTV).sum(axis=-1, keepdims=True))
     picked_BT = np.take_along_axis(log_prob_BTV, given["target_BT"][..., None], axis=-1)[..., 0]
     wanted = -(picked_BT * given["weight_BT"]).sum() / 8
@@ -40,16 +44,17 @@ def test_the_loss_is_the_weighted_mean_of_negative_log_probabilities():
 
 def test_what_has_no_weight_changes_nothing():
     made = task()
-    params = made.init(jax.random.key(0))
+    params = init(made)
     given = batch()
     other = given | {"target_BT": np.where(given["weight_BT"] > 0, given["target_BT"], 3)}
-    assert made.loss(params, (), jax.random.key(1), given)[0] == made.loss(params, (), jax.random.key(1), other)[0]
+    loss = jax.jit(made.loss)
+    assert loss(params, (), jax.random.key(1), given)[0] == loss(params, (), jax.random.key(1), other)[0]
 
 
 @pytest.mark.parametrize("remat", ["none", "full"])
 def test_scanned_and_unrolled_layers_give_one_loss_and_one_gradient_with_dropout(remat):
     plain, stacked = task(dropout=0.3), task("scan", dropout=0.3, remat=remat)
-    params = plain.init(jax.random.key(0))
+    params = init(plain)
 
     def value(made, params):
         return made.loss(params, (), jax.random.key(1), batch())[0]
@@ -79,11 +84,11 @@ def test_ten_losses_are_pinned():
     np.testing.assert_allclose(losses, PINNED, rtol=2e-5)
 
 
-PINNED = [3.361229, 3.396441, 3.339284, 3.334437, 3.232128, 3.218087, 3.093472, 3.085935, 2.935708, 2.921776]
+PINNED = [3.361182, 3.396491, 3.339514, 3.335259, 3.23284, 3.2196, 3.094284, 3.089713, 2.939312, 2.927809]
 
 
 def test_the_exported_tree_is_the_models_own():
     made = task("scan")
-    params = made.init(jax.random.key(0))
-    exported = made.export(params, ())
-    assert jax.tree.structure(exported) == jax.tree.structure(made.model.init(jax.random.key(0), jnp.zeros((1, 1), jnp.int32)))
+    params = jax.eval_shape(made.init, jax.random.key(0))
+    own = jax.eval_shape(made.model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
+    assert jax.eval_shape(made.export, params, ()) == own

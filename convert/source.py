@@ -49,6 +49,8 @@ def open_source(path: pathlib.Path) -> Source:
     path = pathlib.Path(os.path.abspath(path))
     if path.is_dir():
         return _folder(path)
+    if path.name == "checkpoint" and path.is_file():
+        return _folder(path.parent)
     if path.name.endswith(".index") or _DATA.search(path.name):
         return _bundle(path.with_name(_DATA.sub("", path.name).removesuffix(".index")))
     if path.with_name(path.name + ".index").exists():

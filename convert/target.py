@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -145,6 +146,7 @@ def _origin(plan: Plan) -> dict:
             "dropped": len(plan.match.dropped), "converted": datetime.date.today().isoformat(), "by": f"flaxgen {_version()}"}  # fmt: skip
 
 
+@functools.cache
 def _version() -> str:
     try:
         return importlib.metadata.version("flaxgen")

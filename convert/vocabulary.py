@@ -60,7 +60,7 @@ def find(folder: pathlib.Path, named: pathlib.Path | None, section: dict[str, An
 
 
 def _named(path: pathlib.Path) -> list[pathlib.Path]:
-    """The files of the vocabulary that one of them names; what stands before their usual names ("gpt2-encoder.json") is theirs in common."""
+    """The files of the vocabulary that one of them names; they share what stands before their usual names ("gpt2-encoder.json")."""
     for tokens, merges in PAIRS:
         if path.name.endswith(merges):
             return [path.with_name(path.name.removesuffix(merges) + tokens), path]

@@ -1,5 +1,7 @@
+import json
 import os
 import pathlib
+import pickle
 import signal
 import subprocess
 import sys
@@ -180,3 +182,61 @@ def test_every_file_of_a_target_is_plain_and_readable_by_all(golden, tmp_path):
     assert all(path.stat().st_mode & 0o777 == 0o644 for path in (tmp_path / "one").iterdir())
     for path in (tmp_path / "one").glob("*.*"):
         assert str(tmp_path).encode() not in path.read_bytes()
+
+
+HOOK = """
+import pathlib, pickle, sys
+sys.path[:0] = {path!r}
+from convert import command
+def run(source, target):
+    try:
+        command.run(command.Options(pathlib.Path(source), pathlib.Path(target)))
+        return "done"
+    except ValueError as error:
+        return type(error).__name__
+folder, golden = pathlib.Path({folder!r}), {golden!r}
+assert run(golden + "/gpt2_ml", folder / "first") == "done"  # everything is imported now
+seen = []
+def hook(event, arguments):
+    kinds = ("subprocess", "exec", "compile", "socket", "pickle", "ctypes", "marshal", "import")
+    bad = event.split(".")[0] in kinds or event == "os.system"
+    if event == "open" and isinstance(arguments[0], (str, bytes)):
+        path = str(arguments[0])
+        bad = not path.startswith((str(folder), golden)) and path != "/proc/self/mountinfo"
+    if bad:
+        seen.append((event, str(arguments)[:200]))
+sys.addaudithook(hook)
+results = {{name.name: run(name, folder / "target") for name in sorted((folder / "hostile").iterdir())}}
+results["good"] = run(golden + "/transformers/gpt2", folder / "second")
+print(results, seen, (folder / "canary").exists())
+"""
+
+
+class _Bomb:
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return (open, (self.canary, "w"))
+
+
+def test_nothing_hostile_is_run_or_leads_out_of_its_folder(golden, tmp_path):
+    """What is opened, imported and executed is listened to while pickles, false names and links are offered."""
+    bomb, hostile = pickle.dumps(_Bomb(str(tmp_path / "canary"))), tmp_path / "hostile"
+    hostile.mkdir()
+    for name in ("a.bin", "b.pt", "c.safetensors", "d.ckpt", "e.index", "f"):
+        (hostile / name).write_bytes(bomb)
+    (hostile / "g.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "../../../etc/passwd"}}))
+    for number, name in enumerate(("../../../../etc/passwd", "/etc/passwd", "..")):
+        folder = hostile / f"h{number}"
+        folder.mkdir()
+        (folder / "checkpoint").write_text(f'model_checkpoint_path: "{name}"')
+    (hostile / "i").mkdir()
+    (hostile / "i/model-1.safetensors").symlink_to("/etc/passwd")
+    (hostile / "i/model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "model-1.safetensors"}}))
+    code = HOOK.format(path=[str(ROOT)], folder=str(tmp_path), golden=str(golden))
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    line = done.stdout.splitlines()[-1]
+    assert line.endswith("[] False") and line.count("'done'") == 1 and "'good': 'done'" in line, line
+    assert not (tmp_path / "target").exists()

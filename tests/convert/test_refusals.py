@@ -160,7 +160,7 @@ def test_a_source_that_is_not_there_or_empty_is_refused(tmp_path, refused):
 def test_a_checkpoint_file_names_a_neighbour_only(golden, tmp_path, refused):
     folder = shutil.copytree(golden / "openai_gpt2", tmp_path / "tf", copy_function=shutil.copyfile)
     (folder / "checkpoint").write_text('model_checkpoint_path: "/somewhere/else/model.ckpt"\n')
-    assert tiny.run(folder, tmp_path / "one") == 0
+    assert tiny.run(folder, tmp_path / "one") == 0 and tiny.run(folder / "checkpoint", tmp_path / "two") == 0
     (folder / "checkpoint").write_text('model_checkpoint_path: "../../etc/passwd"\n')
     code, said = refused(folder)
     assert code == INCOMPLETE and "'passwd'" in said and "model.ckpt" in said

@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import pathlib
+import random
 
 import ml_dtypes
 import numpy as np
@@ -148,3 +150,37 @@ def test_a_prefix_before_every_name_and_buffers_are_known(golden, tmp_path):
     assert tiny.run(golden / "transformers/gpt2", tmp_path / "two") == 0
     assert tiny.held(tmp_path / "one") == tiny.held(tmp_path / "two")
     assert json.loads((tmp_path / "one/config.json").read_text())["end"] == [35]
+
+
+@pytest.mark.parametrize("count", [12, pytest.param(500, marks=pytest.mark.nightly)])
+def test_random_sizes_types_and_formats_come_back_bitwise(count, tmp_path, capsys):
+    choose = random.Random(4)
+    for number in range(count):
+        to = choose.choice(list(tiny.CONFIGS))
+        heads = choose.randint(1, 3)
+        width = heads * choose.randint(1, 20)
+        hidden = 4 * width if to == "gpt2-tf" else choose.randint(1, 70)
+        vocab, positions, layers = choose.randint(1, 90), choose.randint(1, 40), choose.randint(1, 3)
+        sizes = {"vocab": vocab, "positions": positions, "layers": layers, "width": width, "heads": heads, "hidden": hidden}
+        config = dataclasses.replace(tiny.CONFIGS[to], **sizes)
+        ours = tiny.folder(tmp_path / f"{number}-ours", config, DTYPES[choose.choice(list(DTYPES))], seed=number)
+        assert tiny.run(ours, tmp_path / f"{number}-foreign", "--to", to) == 0
+        assert tiny.run(tmp_path / f"{number}-foreign", tmp_path / f"{number}-back") == 0
+        assert tiny.held(tmp_path / f"{number}-back") == tiny.held(ours), (to, config)
+
+
+def test_shards_of_transformers_convert_as_one(golden, tmp_path):
+    from safetensors import numpy as package
+
+    found = package.load_file(str(golden / "transformers/gpt2/model.safetensors"))
+    names, where = sorted(found), {}
+    (tmp_path / "shards").mkdir()
+    for number, part in enumerate((names[::2], names[1::2])):
+        file = f"model-{number + 1:05d}-of-00002.safetensors"
+        package.save_file({name: found[name] for name in part}, str(tmp_path / "shards" / file))
+        where |= dict.fromkeys(part, file)
+    (tmp_path / "shards/model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    (tmp_path / "shards/config.json").write_bytes((golden / "transformers/gpt2/config.json").read_bytes())
+    assert tiny.run(tmp_path / "shards", tmp_path / "one") == 0
+    assert tiny.run(golden / "transformers/gpt2", tmp_path / "two") == 0
+    assert tiny.held(tmp_path / "one") == tiny.held(tmp_path / "two")

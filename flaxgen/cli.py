@@ -20,7 +20,6 @@ Try:  flaxgen write 床前明月光
 Without --model the small poetry model that comes with flaxgen answers. Training (python -m train) and checkpoint
 conversion (python -m convert) run from a clone of the repository.
 """
-DEFAULT_TOKENS = 128
 USAGE, INTERRUPTED = 2, 130
 
 Prompt = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
@@ -68,8 +67,6 @@ def write(
     from flaxgen import rules
 
     rule = rules.Rule(temperature=temperature, top_k=top_k, top_p=top_p, top_p_below=top_p_below)
-    if tokens is None:
-        tokens = max(1, min(DEFAULT_TOKENS, writer.model.config.positions - len(writer.text.encode(text))))
     if json:
         with _waiting("writing"):
             (several,) = writer.write([text], samples=samples, tokens=tokens, rule=rule, seed=seed)

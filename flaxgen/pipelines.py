@@ -20,6 +20,7 @@ from flaxgen.text import prompt as prompts_of
 
 DEEPEST_UNROLLED_ON_CPU = 24
 SMALLEST_ROOM = 32
+DEFAULT_TOKENS = 128
 
 
 def bundled() -> pathlib.Path:
@@ -68,7 +69,7 @@ class Writer:
             raise Mismatch("this model has no vocabulary, so it reads and writes token ids only; convert it with --vocab FILE, or use flaxgen.generate")
         self.model, self.params, self.text, self.end = model, params, text, tuple(end)
         deep = model.config.layers > DEEPEST_UNROLLED_ON_CPU and jax.default_backend() == "cpu"
-        self._layers = "dispatched" if deep else "unrolled"
+        self.layers = "dispatched" if deep else "unrolled"
         # Control tokens mean nothing to a reader, and rows past the vocabulary were never trained.
         never = {*text.control.values(), *range(len(text), model.config.vocab)} - {*self.end}
         self._ban = tuple(sorted(never))
@@ -80,11 +81,11 @@ class Writer:
         return cls(*weights.load(folder), end=end)
 
     def __call__(
-        self, prompt: str | Sequence[str], *, samples: int = 1, tokens: int = 128, rule: rules.Rule | None = None, seed: int | Sequence[int] = 0
+        self, prompt: str | Sequence[str], *, samples: int = 1, tokens: int | None = None, rule: rules.Rule | None = None, seed: int | Sequence[int] = 0
     ) -> list[str] | list[list[str]]:
         """`samples` continuations of the prompt; for a list of prompts, a list of such lists.
 
-        tokens: how many to draw at most; a model's end token ends a text sooner. rule: by default Rule(top_p=0.95). seed: a number, or one for
+        tokens: how many to draw at most, by default 128 or what the model's context has room for; an end token ends a text sooner. rule: by default Rule(top_p=0.95). seed: a number, or one for
         each prompt; the same prompt, seed and sample number draw the same noise whatever other prompts stand beside it.
         """
         written = self.write([prompt] if isinstance(prompt, str) else prompt, samples=samples, tokens=tokens, rule=rule, seed=seed)
@@ -92,21 +93,21 @@ class Writer:
         return texts[0] if isinstance(prompt, str) else texts
 
     def write(
-        self, prompt: Sequence[str], *, samples: int = 1, tokens: int = 128, rule: rules.Rule | None = None, seed: int | Sequence[int] = 0
+        self, prompt: Sequence[str], *, samples: int = 1, tokens: int | None = None, rule: rules.Rule | None = None, seed: int | Sequence[int] = 0
     ) -> list[list[Writing]]:
         """What calling the writer gives, with the tokens and their log-probabilities."""
-        chain, key_B, given = self._prepare(prompt, samples, tokens, rule, seed)
-        sample = loop.generate(chain, self.params, key_B, given, steps=tokens, samples=samples)
+        chain, key_B, given, steps = self._prepare(prompt, samples, tokens, rule, seed)
+        sample = loop.generate(chain, self.params, key_B, given, steps=steps, samples=samples)
         flat = [
             Writing(self._decode(prompt[row // samples], ids), ids, sample.log_prob_BN[row, : len(ids)].tolist())
             for row, ids in enumerate(sample.rows())
         ]
         return [flat[i : i + samples] for i in range(0, len(flat), samples)]
 
-    def stream(self, prompt: str, *, tokens: int = 128, rule: rules.Rule | None = None, seed: int = 0) -> Iterator[str]:
+    def stream(self, prompt: str, *, tokens: int | None = None, rule: rules.Rule | None = None, seed: int = 0) -> Iterator[str]:
         """The pieces of one continuation as they are drawn; together they are what calling the writer gives. Only whole characters."""
-        chain, key_B, given = self._prepare([prompt], 1, tokens, rule, seed)
-        return self._pieces(prompt, loop.stream(chain, self.params, key_B, given, steps=tokens))
+        chain, key_B, given, steps = self._prepare([prompt], 1, tokens, rule, seed)
+        return self._pieces(prompt, loop.stream(chain, self.params, key_B, given, steps=steps))
 
     def score(self, text: str | Sequence[str]) -> Score | list[Score]:
         """The log-probability of a text under the model, token by token; for a list of texts, a list."""
@@ -116,7 +117,7 @@ class Writer:
             if len(row) < 2:
                 raise ValueError(f"text {number}: {len(row)} tokens, wanted at least 2; the first is not scored, as nothing precedes it")
         token_BT, length_B = self._batch(ids)
-        log_prob_BT = autoregressive.score(self.model, self.params, token_BT, length_B, layers=self._layers)
+        log_prob_BT = autoregressive.score(self.model, self.params, token_BT, length_B, layers=self.layers)
         scores = [Score(row, log_prob_T[: len(row) - 1].tolist()) for row, log_prob_T in zip(ids, log_prob_BT, strict=True)]
         return scores[0] if isinstance(text, str) else scores
 
@@ -127,15 +128,19 @@ class Writer:
         rooms = {self._room(count) for count in range(1, tokens + 1)}
         for width, room in itertools.product(sorted(widths), sorted(rooms)):
             given = self._given(np.zeros((prompts, width), np.int32), np.ones(prompts, np.int32), rules.Rule(), 2)
-            chain = autoregressive.Autoregressive(self.model, room, self._layers)
+            chain = autoregressive.Autoregressive(self.model, room, self.layers)
             loop.generate(chain, self.params, self._keys(0, prompts, samples), given, steps=2, samples=samples)
 
-    def _prepare(self, prompt: Sequence[str], samples: int, tokens: int, rule: rules.Rule | None, seed: int | Sequence[int]):
-        if type(tokens) is not int or tokens < 1:
+    def _prepare(self, prompt: Sequence[str], samples: int, tokens: int | None, rule: rules.Rule | None, seed: int | Sequence[int]):
+        if tokens is not None and (type(tokens) is not int or tokens < 1):
             raise ValueError(f"tokens={tokens!r}: wanted a whole number of at least 1")
-        token_BT, length_B = self._batch([self.text.encode(one) for one in prompt], more=tokens)
-        chain = autoregressive.Autoregressive(self.model, self._room(tokens), self._layers)
-        return chain, self._keys(seed, len(token_BT), samples), self._given(token_BT, length_B, rule or rules.Rule(top_p=0.95), tokens)
+        ids = [self.text.encode(one) for one in prompt]
+        if tokens is None:
+            tokens = max(1, min(DEFAULT_TOKENS, self.model.config.positions - max(map(len, ids), default=0)))
+        token_BT, length_B = self._batch(ids, more=tokens)
+        chain = autoregressive.Autoregressive(self.model, self._room(tokens), self.layers)
+        given = self._given(token_BT, length_B, rule or rules.Rule(top_p=0.95), tokens)
+        return chain, self._keys(seed, len(token_BT), samples), given, tokens
 
     def _given(self, token_BT: np.ndarray, length_B: np.ndarray, rule: rules.Rule, limit: int) -> autoregressive.Prompt:
         return autoregressive.prompt(token_BT, length_B, rule=rule, limit=limit, end=self.end, ban=self._ban)

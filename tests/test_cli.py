@@ -1,0 +1,135 @@
+"""The command flaxgen: what it prints, where, and how it ends."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from flaxgen import cli
+
+PROMPT = "床前明月光"
+
+
+@pytest.fixture
+def flaxgen(monkeypatch, capsys):
+    """Runs the command in this process: (exit code, standard output, standard error)."""
+
+    def run(*words, stdin: bytes | None = None):
+        monkeypatch.setattr(sys, "argv", ["flaxgen", *map(str, words)])
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_write_prints_the_prompt_and_what_follows(flaxgen):
+    code, out, err = flaxgen("write", PROMPT, "--tokens", 12, "--seed", 3)
+    assert code == 0 and err == ""
+    assert out.startswith(PROMPT) and len(out) > len(PROMPT) + 6 and out.endswith("\n")
+    assert flaxgen("write", PROMPT, "--tokens", 12, "--seed", 3)[1] == out
+
+
+def test_the_prompt_comes_from_an_argument_a_file_or_standard_input(flaxgen, tmp_path):
+    (tmp_path / "prompt.txt").write_text(f"{PROMPT}\n", encoding="utf-8")
+    out = flaxgen("write", PROMPT, "--tokens", 8)[1]
+    assert flaxgen("write", "--file", tmp_path / "prompt.txt", "--tokens", 8)[1] == out
+    assert flaxgen("write", "--tokens", 8, stdin=f"{PROMPT}\n".encode())[1] == out
+
+
+def test_json_holds_texts_tokens_and_log_probabilities(flaxgen):
+    code, out, _ = flaxgen("write", PROMPT, "--tokens", 6, "--samples", 2, "--json")
+    report = json.loads(out)
+    assert code == 0 and report["prompt"] == PROMPT and len(report["samples"]) == 2
+    for sample in report["samples"]:
+        assert len(sample["tokens"]) == len(sample["log_probs"]) <= 6 and sample["text"]
+
+
+def test_several_samples_are_numbered(flaxgen):
+    out = flaxgen("write", PROMPT, "--samples", 2, "--tokens", 6)[1]
+    assert out.startswith(f"[1] {PROMPT}") and f"\n\n[2] {PROMPT}" in out
+
+
+def test_score_prints_a_row_a_text_and_a_perplexity(flaxgen):
+    code, out, _ = flaxgen("score", "床前明月光，疑是地上霜。", "光月明前床")
+    rows = out.splitlines()
+    assert code == 0 and len(rows) == 3 and rows[1].endswith("床前明月光，疑是地上霜。")
+    assert float(rows[1].split()[2]) < float(rows[2].split()[2])
+    piped = flaxgen("score", "--json", stdin="床前明月光，疑是地上霜。\n\n光月明前床\n".encode())[1]
+    assert [round(row["perplexity"], 2) for row in json.loads(piped)["scores"]] == [float(row.split()[2]) for row in rows[1:]]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["write", ""], "empty"),
+        (["write", "  \n "], "empty"),
+        (["write", "春" * 400], "shorten the prompt"),
+        (["write", PROMPT, "--tokens", "100000"], "ask for fewer tokens"),
+        (["write", PROMPT, "--top-p", "7"], "top_p=7.0"),
+        (["write", PROMPT, "--samples", "0"], "samples=0"),
+        (["write", PROMPT, "--model", "no/such/folder"], "python -m convert"),
+        (["write", PROMPT, "--file", "x"], "keep one of them"),
+        (["write", "--file", "no-such-file"], "no-such-file"),
+        (["write", PROMPT, "--tolkens", "3"], "--tokens"),
+        (["paint"], "write"),
+        (["score", "春"], "at least 2"),
+        (["score", "春风", " "], "empty"),
+    ],
+)
+def test_a_mistake_is_answered_in_words_and_without_a_trace(flaxgen, words, says):
+    code, out, err = flaxgen(*words)
+    assert code not in (0, None) and out == ""
+    assert says in err and "Traceback" not in err
+
+
+def test_standard_input_that_is_not_utf8_is_refused(flaxgen):
+    code, _, err = flaxgen("write", stdin="床前".encode("gbk"))
+    assert code == cli.USAGE and "not UTF-8" in err
+
+
+def test_debug_shows_the_trace(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["flaxgen", "write", "", "--debug"])
+    with pytest.raises(ValueError, match="empty"):
+        cli.main()
+
+
+def test_help_teaches_and_names_the_clone_for_training(flaxgen):
+    code, out, _ = flaxgen("--help")
+    assert code == 0
+    for word in ("flaxgen write 床前明月光", "python -m train", "python -m convert", "score"):
+        assert word in out
+    assert flaxgen()[1] == out
+
+
+def started(*words):
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    return subprocess.Popen([sys.executable, "-m", "flaxgen.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+
+
+def test_ctrl_c_ends_cleanly_in_the_midst_of_a_text():
+    process = started("write", PROMPT, "--temperature", "1.5", "--tokens", "120")
+    process.stdout.read(len(PROMPT.encode()) + 3)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (0, cli.INTERRUPTED) and b"Traceback" not in err
+
+
+def test_a_reader_that_leaves_is_no_error():
+    process = started("write", PROMPT, "--temperature", "1.5", "--tokens", "120")
+    process.stdout.read(len(PROMPT.encode()) + 3)
+    process.stdout.close()
+    start = time.monotonic()
+    assert process.wait(timeout=60) == 0 and time.monotonic() - start < 60
+    with process.stderr:
+        assert b"Traceback" not in process.stderr.read()

@@ -14,13 +14,13 @@ recipes
   poetry         verse, one character a token: the model that flaxgen brings along
 
 settings
-  out=DIR        the run's folder (runs/RECIPE); a run that lies there goes on from its newest checkpoint
-  tiny=true      a size that ends within a minute, on a small text of this checkout
+  out=runs/RECIPE                the run's folder; a run that lies there goes on from its newest checkpoint
+  tiny=false                     true: a size that ends within a minute, on a small text of this checkout
 {settings}
 
 examples
   python -m train poetry tiny=true out=runs/try
-  python -m train poetry steps=8000 rate=1e-3 out=runs/poetry
+  python -m train poetry steps=8000 seed=1 out=runs/poetry
   python -m train export runs/poetry weights/poetry
 
 Ctrl-C or SIGTERM once: the update under way is finished and saved; the same command goes on later. Twice: at once.

@@ -54,7 +54,10 @@ def split(token_BT: np.ndarray) -> dict[str, np.ndarray]:
 def documents(path: pathlib.Path) -> Iterator[str]:
     """The documents of a file: the field "text" of each line of a .jsonl, the paragraphs between empty lines of any other."""
     if not path.is_file():
-        raise ValueError(f"no data at {path}; give data=FILE, a .jsonl with a field \"text\" or a text file with paragraphs")
+        raise ValueError(
+            f'no data at {path}; give data=FILE (and dev=FILE, or dev= for none), a .jsonl with a field "text" or text with empty lines '
+            "between documents. Verse comes from `python -m train prepare-poetry`"
+        )
     with open(path, encoding="utf-8") as file:
         if path.suffix != ".jsonl":
             yield from (paragraph for paragraph in map(str.strip, file.read().split("\n\n")) if paragraph)

@@ -5,29 +5,33 @@ import dataclasses
 POETRY_PROMPTS = "床前明月光 今天天气不错 春江花月夜 《登高》 七绝《秋思》"
 
 
+def setting(default, what: str):
+    return dataclasses.field(default=default, metadata={"what": what})
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """Everything a run depends on; run.json keeps it, and a resumed run takes it from there."""
 
-    data: str  # .jsonl with a field "text", or a text file with empty lines between documents
-    dev: str = ""  # the same, for the perplexity in the log; none without it
-    vocab: int = 6200  # largest vocabulary, made from `data`
-    length: int = 192  # tokens a row, and the model's positions
-    batch: int = 11  # rows an update
-    width: int = 256
-    layers: int = 4
-    heads: int = 4
-    dropout: float = 0.0  # under two epochs nothing is learnt by heart
-    loop: str = "unroll"  # or "scan": one compiled layer, for deep models
-    steps: int = 1000  # updates in all
-    rate: float = 1e-3  # highest learning rate
-    warmup: int = 300  # updates until it is reached
-    decay: float = 0.1  # weight decay
-    clip: float = 1.0  # largest gradient norm
-    seed: int = 0
-    every: int = 250  # updates between checkpoints
-    look: int = 500  # updates between samples, and between measurements on `dev`
-    prompts: str = ""  # what is continued at each look, separated by blanks
+    data: str = setting("", 'text to learn from: .jsonl with a field "text", or text with empty lines between documents')
+    dev: str = setting("", "the same, not learnt from, for the perplexity in the log; empty for none")
+    vocab: int = setting(6200, "largest vocabulary, one of characters, made from data")
+    length: int = setting(192, "tokens a row, and the model's positions")
+    batch: int = setting(11, "rows an update")
+    width: int = setting(256, "of the model")
+    layers: int = setting(4, "of the model")
+    heads: int = setting(4, "of each layer")
+    dropout: float = setting(0.0, "share of activations dropped; under two epochs nothing is learnt by heart")
+    loop: str = setting("unroll", 'or "scan", which compiles a model of any depth in the same time')
+    steps: int = setting(1000, "updates in all; the learning rate's cosine ends there")
+    rate: float = setting(2e-3, "highest learning rate")
+    warmup: int = setting(300, "updates until it is reached")
+    decay: float = setting(0.1, "weight decay of kernels and embeddings")
+    clip: float = setting(1.0, "largest gradient norm")
+    seed: int = setting(0, "of parameters, dropout and the order of rows")
+    every: int = setting(250, "updates between checkpoints")
+    look: int = setting(500, "updates between samples, and between measurements on dev")
+    prompts: str = setting("", "what is continued at each look, separated by blanks")
 
     def __post_init__(self):
         for name in ("vocab", "length", "batch", "width", "layers", "heads", "steps", "every", "look"):
@@ -84,5 +88,6 @@ def size(tiny: str) -> str:
 
 
 def table(settings: Settings) -> str:
-    """One line a setting with its value, for --help."""
-    return "\n".join(f"  {field.name + '=' + str(getattr(settings, field.name)):<45}" for field in dataclasses.fields(settings))
+    """One line a setting with its value and meaning, for --help."""
+    shown = [(f"{field.name}={getattr(settings, field.name)}", field.metadata["what"]) for field in dataclasses.fields(settings)]
+    return "\n".join(f"  {left:<30} {what}" for left, what in shown)

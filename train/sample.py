@@ -7,16 +7,16 @@ from flaxgen import loop, rules
 from flaxgen.chains import autoregressive
 
 RULE = rules.Rule(temperature=0.8, top_p=0.9)
-WIDEST = 16  # tokens of a prompt
 
 
 def continuations(model, params, text, prompts: list[str], *, end: int, seed: int = 0, rule: rules.Rule = RULE) -> list[str]:
     """The continuation of each prompt up to the end token or the last position; rows of one call are drawn together."""
-    ids = [text.encode(prompt)[:WIDEST] for prompt in prompts]
-    token_BT = np.zeros((len(ids), WIDEST), np.int32)
+    ids = [text.encode(prompt) for prompt in prompts]
+    width = -(-max(map(len, ids)) // 16) * 16  # few widths, few compilations
+    token_BT = np.zeros((len(ids), width), np.int32)
     for row, prompt in enumerate(ids):
         token_BT[row, : len(prompt)] = prompt
-    steps = model.config.positions - WIDEST
+    steps = model.config.positions - width
     control = [i for i in text.control.values() if i != end]
     given = autoregressive.prompt(token_BT, np.asarray([len(prompt) for prompt in ids], np.int32), rule=rule, end=[end], ban=control)
     chain = autoregressive.Autoregressive(model, room=steps)

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-import flaxgen
+from flaxgen import weights
 from flaxgen.chains import autoregressive
 from flaxgen.measure import perplexity, trigram, verse
 from train import data, sample
@@ -19,8 +19,8 @@ ROWS = 32
 
 def score(folder: pathlib.Path, verses: pathlib.Path) -> dict:
     """What stands in a model's card; `folder` is a flaxgen folder, `verses` what prepare-poetry wrote."""
-    model, params, text = flaxgen.load(folder)
-    (end,) = flaxgen.weights.describe(folder)["end"]
+    model, params, text = weights.load(folder)
+    (end,) = weights.describe(folder)["end"]
     began = time.monotonic()
     held_out = [[*text.encode(document), end] for document in data.documents(verses / "heldout.jsonl")]
     log_prob = likelihood(model, params, held_out)

@@ -23,15 +23,18 @@ _HOME = {
     "save": "flaxgen.weights",
     "stream": "flaxgen.loop",
 }
+_ROOMS = ("chains", "errors", "measure", "models", "nn", "pipelines", "rules", "tasks", "text", "weights")
 __all__ = sorted(_HOME)
 
 
 def __getattr__(name: str):
+    if name in _ROOMS:
+        return importlib.import_module(f"flaxgen.{name}")
     if name not in _HOME:
-        raise AttributeError(f"flaxgen has no {name!r}; it has {', '.join(__all__)}")
+        raise AttributeError(f"flaxgen has no {name!r}; it has {', '.join(__all__)}, and the modules {', '.join(_ROOMS)}")
     value = globals()[name] = getattr(importlib.import_module(_HOME[name]), name)
     return value
 
 
 def __dir__() -> list[str]:
-    return [*__all__, "__version__"]
+    return [*__all__, *_ROOMS, "__version__"]

@@ -95,7 +95,9 @@ class Writer:
     def write(
         self, prompt: Sequence[str], *, samples: int = 1, tokens: int | None = None, rule: rules.Rule | None = None, seed: int | Sequence[int] = 0
     ) -> list[list[Writing]]:
-        """What calling the writer gives, with the tokens and their log-probabilities."""
+        """What calling the writer with a list of prompts gives, with the tokens and their log-probabilities."""
+        if isinstance(prompt, str):
+            raise ValueError(f"prompt={prompt[:20]!r}: wanted a list of texts; write([text])")
         chain, key_B, given, steps = self._prepare(prompt, samples, tokens, rule, seed)
         sample = loop.generate(chain, self.params, key_B, given, steps=steps, samples=samples)
         flat = [

@@ -117,5 +117,6 @@ def test_every_public_name_is_there_and_an_unknown_one_is_refused():
 
     assert all(getattr(flaxgen, name) is not None for name in flaxgen.__all__)
     assert callable(flaxgen.generate) and callable(flaxgen.stream)
+    assert flaxgen.text.wordpiece.WordPiece and flaxgen.chains.__name__ == "flaxgen.chains"
     with pytest.raises(AttributeError, match="flaxgen has no 'nonsense'"):
         _ = flaxgen.nonsense

@@ -99,6 +99,8 @@ class Transformer(nn.Module):
 
     def enter(self, token_BT, valid_BT=None, rank_BT=None, position_BT=None, caches=()):
         """Embedded tokens, what they may see, and the last cache with their ranks; keys and values come from the layers."""
+        if valid_BT is None and token_BT.shape[1] > self.config.positions:
+            raise ValueError(f"{token_BT.shape[1]} tokens a row; the model has {self.config.positions} positions. Cut the rows or use a larger model")
         valid_BT = jnp.ones(token_BT.shape, bool) if valid_BT is None else valid_BT.astype(bool)
         before_BT = jnp.cumsum(valid_BT, axis=1, dtype=jnp.int32) - 1
         for cache in caches:

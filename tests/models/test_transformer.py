@@ -193,3 +193,9 @@ def test_a_config_that_makes_no_sense_is_refused_by_its_field(field, value):
     good = dataclasses.asdict(tiny("pre").config)
     with pytest.raises(ValueError, match="heads" if field == "heads" else field):
         sizes.Config(**good | {field: value})
+
+
+def test_rows_longer_than_the_context_are_refused():
+    model = tiny("pre")
+    with pytest.raises(ValueError, match="24 tokens a row; the model has 23 positions"):
+        model.apply(params_of(model), np.zeros((1, 24), int))

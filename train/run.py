@@ -10,6 +10,7 @@ import json
 import pathlib
 import platform
 import sys
+import tempfile
 from importlib import metadata
 
 import jax
@@ -73,7 +74,9 @@ def train(recipe: str, settings: recipes.Settings, given: dict[str, str], folder
     versions = {name: metadata.version(name) for name in ("jax", "flax", "optax")}
     card["settings"] = dataclasses.asdict(settings)
     card["starts"].append({"step": done, "steps": settings.steps, "python": platform.python_version(), "device": device()} | versions)
-    (folder / "run.json").write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    whole = folder / "run.json.new"
+    whole.write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    whole.replace(folder / "run.json")
     dev = run.rows("dev", settings.dev) if settings.dev else None
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     sizes = f"{count:,} parameters, {rows.weight():,} tokens an epoch"
@@ -136,7 +139,9 @@ def vocabulary(path: pathlib.Path, settings: recipes.Settings) -> flaxgen.text.w
     if not path.is_file():
         text = flaxgen.text.build.vocabulary(data.documents(pathlib.Path(settings.data)), size=settings.vocab)
         path.parent.mkdir(parents=True, exist_ok=True)
-        text.save(path.parent)
+        with tempfile.TemporaryDirectory(dir=path.parent) as work:  # a killed run leaves no half vocabulary
+            text.save(work)
+            (pathlib.Path(work) / path.name).replace(path)
     return flaxgen.text.wordpiece.WordPiece.load(path)
 
 
@@ -164,10 +169,10 @@ def write_samples(run: Run, params, step: int) -> None:
 
 
 def trim(log: pathlib.Path, done: int) -> None:
-    """Drops the lines of updates after `done`: they are made again."""
+    """Drops the lines of updates after `done`, which are made again, and a last line that was cut short."""
     if log.is_file():
-        lines = [line for line in log.read_text(encoding="utf-8").splitlines() if json.loads(line)["step"] <= done]
-        log.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        log.write_text("".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= done), encoding="utf-8")
 
 
 def device() -> str:

@@ -65,6 +65,8 @@ def test_what_a_killed_run_wrote_after_its_last_checkpoint_is_done_again(whole, 
     folder = tmp_path / "killed"
     shutil.copytree(whole, folder)
     shutil.rmtree(folder / "checkpoints" / "12")
+    with open(folder / "log.jsonl", "a") as log:
+        log.write('{"step": 12, "lo')
     assert train(folder, steps=12, every=5) == 0
     states_equal(whole, folder)
     assert losses(folder) == losses(whole)

@@ -30,7 +30,7 @@ class Embed(nn.Module):
         return self.norm(x_BTD) if self.config.wiring == "between" else x_BTD
 
     def unembed(self, x_BTD: Array) -> Array:
-        return blocks.einsum32("BTD,VD->BTV", x_BTD, self.token.embedding.astype(x_BTD.dtype))
+        return blocks.project(x_BTD, self.token.embedding.astype(x_BTD.dtype), jnp.float32)
 
 
 class Block(nn.Module):

@@ -81,7 +81,7 @@ def attend(q_BTHK: Array, keys: tuple[Array, ...], values: tuple[Array, ...], ma
     scores = []
     for k_BHKS, mask_BTS in zip(keys, masks, strict=True):
         folded_BTHK = fold(q_BTHK, k_BHKS.shape[0])
-        s_BHTS = blocks.einsum32("BTHK,BHKS->BHTS", folded_BTHK, k_BHKS) * width**-0.5
+        s_BHTS = blocks.einsum("BTHK,BHKS->BHTS", folded_BTHK, k_BHKS) * width**-0.5
         s_BHTS = jnp.where(mask_BTS[:, None], s_BHTS, MASKED)
         scores.append(_unfold(s_BHTS.swapaxes(1, 2), rows, steps))
     weight_BTHS = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q_BTHK.dtype)
@@ -89,7 +89,7 @@ def attend(q_BTHK: Array, keys: tuple[Array, ...], values: tuple[Array, ...], ma
     for v_BHSK in values:
         slots = v_BHSK.shape[2]
         part_BTHS = fold(weight_BTHS[..., start : start + slots], v_BHSK.shape[0])
-        mixed_BTHK = blocks.einsum32("BTHS,BHSK->BTHK", part_BTHS, v_BHSK)
+        mixed_BTHK = blocks.einsum("BTHS,BHSK->BTHK", part_BTHS, v_BHSK)
         out_BTHK += _unfold(mixed_BTHK, rows, steps)
         start += slots
     return out_BTHK.astype(q_BTHK.dtype)

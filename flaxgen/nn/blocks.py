@@ -7,16 +7,29 @@ import jax.numpy as jnp
 from flaxgen.models.config import Activation
 from flaxgen.protocols import Array
 
+FEW_ROWS = 32
 
-def einsum32(spec: str, a: Array, b: Array) -> Array:
-    """jnp.einsum accumulated and given in float32. XLA's CPU has no bfloat16 product with a float32 result, so there the factors are widened."""
+
+def einsum(spec: str, a: Array, b: Array, dtype=jnp.float32) -> Array:
+    """jnp.einsum given in `dtype`. XLA's CPU has no bfloat16 product with a float32 result, so there the factors are widened."""
     if jax.default_backend() == "cpu":
-        a, b = a.astype(jnp.float32), b.astype(jnp.float32)
-    return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
+        a, b = a.astype(dtype), b.astype(dtype)
+    return jnp.einsum(spec, a, b, preferred_element_type=dtype)
+
+
+def project(x_BTD: Array, kernel_FD: Array, dtype) -> Array:
+    """x kernel^T in `dtype`, the kernel kept (out, in).
+
+    A CPU multiplies kernel by x for few rows, as there the product that XLA lays out the other way is 1.3 to 3 times slower (at 8 rows, ms:
+    768 to 3072 .88 and .63, 3072 to 768 2.30 and .74, 768 to 50,257 17.7 and 9.1); at 1 row they are equal, from 64 rows on they change places.
+    """
+    if jax.default_backend() == "cpu" and x_BTD.shape[0] * x_BTD.shape[1] <= FEW_ROWS:
+        return einsum("FD,BTD->FBT", kernel_FD, x_BTD, dtype).transpose(1, 2, 0)
+    return einsum("BTD,FD->BTF", x_BTD, kernel_FD, dtype)
 
 
 class Dense(nn.Module):
-    """x kernel^T + bias. The kernel is kept (out, in): a matrix-vector product reads it in order, which is up to 1.5 times faster on a CPU."""
+    """x kernel^T + bias, the kernel kept (out, in)."""
 
     out: int
     init_range: float
@@ -25,7 +38,7 @@ class Dense(nn.Module):
     def __call__(self, x_BTD: Array) -> Array:
         kernel_FD = self.param("kernel", nn.initializers.truncated_normal(self.init_range), (self.out, x_BTD.shape[-1]))
         bias_F = self.param("bias", nn.initializers.zeros, (self.out,))
-        return jnp.einsum("BTD,FD->BTF", x_BTD, kernel_FD.astype(x_BTD.dtype)) + bias_F.astype(x_BTD.dtype)[None, None]
+        return project(x_BTD, kernel_FD.astype(x_BTD.dtype), x_BTD.dtype) + bias_F.astype(x_BTD.dtype)[None, None]
 
 
 class LayerNorm(nn.Module):

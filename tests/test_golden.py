@@ -29,6 +29,16 @@ def original(request, golden, tmp_path_factory):
     return request.param, np.load(source / "expected.npz"), model, params
 
 
+@pytest.fixture(scope="session")
+def converted(golden, tmp_path_factory):
+    def load(name):
+        target = tmp_path_factory.mktemp("greedy") / "model"
+        assert command.main([str(golden / name), str(target)]) == 0
+        return flaxgen.load(target)[:2]
+
+    return load
+
+
 def difference(name: str, expected, model, params) -> float:
     """The largest difference to the reference, as a multiple of what is allowed."""
     valid_BT = None
@@ -67,6 +77,15 @@ def transposed(params, part: str):
     return weights.nest({name: leaf.T if name.endswith(f"{part}/kernel") else leaf for name, leaf in weights.flatten(params).items()})
 
 
+def test_the_loss_is_that_of_the_original(golden, converted):
+    """gpt2-ml weighs every target but id 0, and divides by their number."""
+    model, params = converted("gpt2_ml")
+    expected = np.load(golden / "gpt2_ml" / "expected.npz")
+    token_BT = expected["input_ids"]
+    log_prob_BT = autoregressive.score(model, params, token_BT, np.full(len(token_BT), token_BT.shape[1]))
+    np.testing.assert_allclose(-log_prob_BT[token_BT[:, 1:] != 0].mean(), expected["loss"], rtol=1e-5)
+
+
 FAULTS = {
     "a missed transpose": lambda model, params: (model, transposed(params, "attend/q")),
     "a missed transpose of the output": lambda model, params: (model, transposed(params, "attend/o")),
@@ -98,16 +117,6 @@ def greedy(model, params, prompts, steps, **wishes):
     min_tokens = wishes.pop("min_tokens", 0)
     given = autoregressive.prompt(token_BT, length_B, rule=rules.Rule(temperature=0, min_tokens=min_tokens), **wishes)
     return loop.generate(chain, params, jax.random.key(0), given, steps=steps).rows()
-
-
-@pytest.fixture(scope="session")
-def converted(golden, tmp_path_factory):
-    def load(name):
-        target = tmp_path_factory.mktemp("greedy") / "model"
-        assert command.main([str(golden / name), str(target)]) == 0
-        return flaxgen.load(target)[:2]
-
-    return load
 
 
 def test_gpt2_ml_continues_greedily_to_its_contexts_end_as_the_original_does(golden, converted):

@@ -41,6 +41,9 @@ class Run:
     def open(cls, folder: pathlib.Path, settings: recipes.Settings) -> "Run":
         s = settings
         text = vocabulary(folder / "vocab.txt", s)
+        for prompt in s.prompts.split():
+            if not 1 <= len(text.encode(prompt)) < s.length:
+                raise ValueError(f"the prompt {prompt!r} leaves no room in length={s.length}; give a longer length=, or other prompts=")
         sizes = config.Config(len(text), s.length, s.width, s.layers, s.heads, 4 * s.width, "between", "gelu", dropout=s.dropout)
         task = language.Language(transformer.Transformer(sizes), loop=s.loop)
         optimizer = steps.adamw(steps=s.steps, rate=s.rate, warmup=s.warmup, decay=s.decay, clip=s.clip)

@@ -12,11 +12,12 @@ RULE = rules.Rule(temperature=0.8, top_p=0.9)
 def continuations(model, params, text, prompts: list[str], *, end: int, seed: int = 0, rule: rules.Rule = RULE) -> list[str]:
     """The continuation of each prompt up to the end token or the last position; rows of one call are drawn together."""
     ids = [text.encode(prompt) for prompt in prompts]
-    width = -(-max(map(len, ids)) // 16) * 16  # few widths, few compilations
+    positions = model.config.positions
+    width = min(-(-max(map(len, ids)) // 16) * 16, positions - 1)  # few widths, few compilations
     token_BT = np.zeros((len(ids), width), np.int32)
     for row, prompt in enumerate(ids):
         token_BT[row, : len(prompt)] = prompt
-    steps = model.config.positions - width
+    steps = positions - width
     control = [i for i in text.control.values() if i != end]
     given = autoregressive.prompt(token_BT, np.asarray([len(prompt) for prompt in ids], np.int32), rule=rule, end=[end], ban=control)
     chain = autoregressive.Autoregressive(model, room=steps)

@@ -153,14 +153,15 @@ def test_unknown_settings_and_wrong_types_name_the_choices(capsys):
 
 
 def test_a_prompt_that_leaves_no_room_is_refused_before_training(tmp_path):
-    with pytest.raises(ValueError, match="the prompt '七绝《秋思》' leaves no room in length=7"):
-        train(tmp_path, length=7, prompts="秋思 七绝《秋思》")
+    with pytest.raises(ValueError, match="the prompt '七绝《秋思》' leaves no room in length=6"):
+        train(tmp_path, length=6, prompts="秋思 七绝《秋思》")
 
 
 def test_samples_are_written_even_where_a_prompt_leaves_room_for_one_token(whole, tmp_path):
     opened, params, _ = run.load(whole)
     prompt = "春" * (opened.settings.length - 1)
-    run.write_samples(dataclasses.replace(opened, folder=tmp_path, settings=dataclasses.replace(opened.settings, prompts=prompt)), params, 3)
+    settings = dataclasses.replace(opened.settings, prompts=prompt)
+    run.write_samples(dataclasses.replace(opened, folder=tmp_path, settings=settings), params, 3)
     assert (tmp_path / "samples.txt").read_text().startswith(f"step 3\n  {prompt}|")
 
 

@@ -1,6 +1,6 @@
 """Seconds to compile decoding and the first call of a fresh process: unrolled and dispatched, several depths, with and without the cache.
 
-    python bench/compile.py [--depths 4 12 24 48] [--width 256]
+python bench/compile.py [--depths 4 12 24 48] [--width 256]
 """
 
 import argparse

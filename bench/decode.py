@@ -68,8 +68,12 @@ def main() -> None:
     rows = [measure(peer, model, params, batch, options) for batch in options.batches]
     for row in rows:
         row["share of bandwidth"] = row["flaxgen tokens/s"] / row["batch"] * size / speed
-    print(f"{options.size}, prompt {options.prompt} + {options.tokens} tokens, float32, {speed / 1e9:.1f} GB/s read, {size / 1e6:.0f} MB of weights")
-    report.finish("decode", rows, ["jax", "jaxlib", "flax", "torch", "transformers"], size=options.size, bytes_per_second=speed, layers=options.layers)
+    print(
+        f"{options.size}, prompt {options.prompt} + {options.tokens} tokens, float32, {speed / 1e9:.1f} GB/s, {size / 1e6:.0f} MB of weights"
+    )
+    report.finish(
+        "decode", rows, ["jax", "jaxlib", "flax", "torch", "transformers"], size=options.size, bytes_per_second=speed, layers=options.layers
+    )
 
 
 def measure(peer, model, params, batch: int, options) -> dict:

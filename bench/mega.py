@@ -29,7 +29,14 @@ PROMPT = 16
 def fabricate(preset: str, folder: pathlib.Path) -> None:
     """A flaxgen folder of random weights, one tensor in memory at a time."""
     config = presets.PRESETS[preset]
-    card = {"format": "flaxgen-1", "architecture": "transformer", "config": dataclasses.asdict(config), "text": None, "end": None, "source": None}
+    card = {
+        "format": "flaxgen-1",
+        "architecture": "transformer",
+        "config": dataclasses.asdict(config),
+        "text": None,
+        "end": None,
+        "source": None,
+    }
     (folder / "config.json").write_text(json.dumps(card))
     wanted = [(name, np.dtype(ml_dtypes.bfloat16), shape) for name, shape in sizes.shapes(config).items()]
     noise = np.random.default_rng(0)

@@ -1,6 +1,6 @@
-"""Seconds from the shell to help, to the first text and to the end of a text of the bundled model, with an empty and a filled compilation cache.
+"""Seconds from the shell to help, to the first text of the bundled model and to its end, with an empty and a filled compilation cache.
 
-    python bench/start.py [--rounds 3]
+python bench/start.py [--rounds 3]
 """
 
 import argparse

@@ -70,7 +70,9 @@ def write(
     if json:
         with _waiting("writing"):
             (several,) = writer.write([text], samples=samples, tokens=tokens, rule=rule, seed=seed)
-        _print_json(prompt=text, seed=seed, samples=[{"text": one.text, "tokens": one.tokens, "log_probs": one.log_probs} for one in several])
+        _print_json(
+            prompt=text, seed=seed, samples=[{"text": one.text, "tokens": one.tokens, "log_probs": one.log_probs} for one in several]
+        )
     elif samples == 1:
         pieces = writer.stream(text, tokens=tokens, rule=rule, seed=seed)
         with _waiting("reading the prompt"):

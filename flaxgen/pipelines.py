@@ -66,7 +66,9 @@ class Writer:
             loaded = Writer.load(bundled())
             model, params, text, end = loaded.model, loaded.params, loaded.text, loaded.end
         if text is None:
-            raise Mismatch("this model has no vocabulary, so it reads and writes token ids only; convert it with --vocab FILE, or use flaxgen.generate")
+            raise Mismatch(
+                "this model has no vocabulary, so it reads and writes token ids only; convert it with --vocab FILE, or use flaxgen.generate"
+            )
         self.model, self.params, self.text, self.end = model, params, text, tuple(end)
         deep = model.config.layers > DEEPEST_UNROLLED_ON_CPU and jax.default_backend() == "cpu"
         self.layers = "dispatched" if deep else "unrolled"
@@ -81,19 +83,32 @@ class Writer:
         return cls(*weights.load(folder), end=end)
 
     def __call__(
-        self, prompt: str | Sequence[str], *, samples: int = 1, tokens: int | None = None, rule: rules.Rule | None = None, seed: int | Sequence[int] = 0
+        self,
+        prompt: str | Sequence[str],
+        *,
+        samples: int = 1,
+        tokens: int | None = None,
+        rule: rules.Rule | None = None,
+        seed: int | Sequence[int] = 0,
     ) -> list[str] | list[list[str]]:
         """`samples` continuations of the prompt; for a list of prompts, a list of such lists.
 
-        tokens: how many to draw at most, by default 128 or what the model's context has room for; an end token ends a text sooner. rule: by default Rule(top_p=0.95). seed: a number, or one for
-        each prompt; the same prompt, seed and sample number draw the same noise whatever other prompts stand beside it.
+        tokens: how many to draw at most, by default 128 or what the model's context has room for; an end token ends a text sooner.
+        rule: by default Rule(top_p=0.95). seed: a number, or one for each prompt; the same prompt, seed and sample number draw the same
+        noise whatever other prompts stand beside it.
         """
         written = self.write([prompt] if isinstance(prompt, str) else prompt, samples=samples, tokens=tokens, rule=rule, seed=seed)
         texts = [[one.text for one in several] for several in written]
         return texts[0] if isinstance(prompt, str) else texts
 
     def write(
-        self, prompt: Sequence[str], *, samples: int = 1, tokens: int | None = None, rule: rules.Rule | None = None, seed: int | Sequence[int] = 0
+        self,
+        prompt: Sequence[str],
+        *,
+        samples: int = 1,
+        tokens: int | None = None,
+        rule: rules.Rule | None = None,
+        seed: int | Sequence[int] = 0,
     ) -> list[list[Writing]]:
         """What calling the writer with a list of prompts gives, with the tokens and their log-probabilities."""
         if isinstance(prompt, str):

@@ -148,6 +148,6 @@ def _threshold(order_BV: Array, weight_BV: Array, target_B: Array) -> Array:
 
 
 def _noise(key_B: Array, id_BW: Array) -> Array:
-    """Gumbel noise, a function of (key of the row, token id) alone (Gumbel 1954; the argmax of logits plus it is a draw from the softmax)."""
+    """Gumbel noise by (key of the row, token id) alone (Gumbel 1954; the argmax of logits plus noise is a draw from the softmax)."""
     keys_BW = jax.vmap(lambda key, id_W: jax.vmap(lambda i: jax.random.fold_in(key, i))(id_W))(key_B, id_BW)
     return jax.vmap(jax.vmap(lambda key: jax.random.gumbel(key, (), jnp.float32)))(keys_BW)

@@ -1,6 +1,7 @@
 """A model on disk: config.json, model.safetensors, the tokenizer's files and a README.md in one folder.
 
-    config.json   {"format": "flaxgen-1", "architecture": "transformer", "config": {sizes}, "text": {tokenizer}, "end": [ids], "source": {...}}
+    config.json   {"format": "flaxgen-1", "architecture": "transformer", "config": {sizes}, "text": {tokenizer},
+                   "end": [ids], "source": {...}}
 
 The text section's "reserved" counts rows of the embedding that no entry of the vocabulary uses.
 """
@@ -116,7 +117,9 @@ def check_shapes(where, got: dict[str, tuple], wanted: dict[str, tuple]) -> None
         raise Mismatch(errors.listing(f"{where}: tensors and config.json do not agree", wrong, "Convert or save the model anew"))
 
 
-def save(folder, model, params: Params, text=None, *, dtype=None, end=None, source=None, readme: str | None = None, force: bool = False) -> None:
+def save(
+    folder, model, params: Params, text=None, *, dtype=None, end=None, source=None, readme: str | None = None, force: bool = False
+) -> None:
     """Writes a flaxgen folder whole or not at all; an existing one is left alone without `force`.
 
     dtype: "float32", "bfloat16" or None for what the leaves have. end: ids that end a text. source: JSON-able provenance.
@@ -125,7 +128,14 @@ def save(folder, model, params: Params, text=None, *, dtype=None, end=None, sour
     config = model.config
     flat = flatten(params)
     check_shapes("params", {name: leaf.shape for name, leaf in flat.items()}, sizes.shapes(config))
-    card = {"format": FORMAT, "architecture": "transformer", "config": dataclasses.asdict(config), "text": None, "end": end, "source": source}
+    card = {
+        "format": FORMAT,
+        "architecture": "transformer",
+        "config": dataclasses.asdict(config),
+        "text": None,
+        "end": end,
+        "source": source,
+    }
     if text is not None and len(text) > config.vocab:
         raise Mismatch(f"the vocabulary has {len(text)} entries, the model {config.vocab} rows; save the model with its own vocabulary")
     _check_end(pathlib.Path(folder) / "config.json", card | {"config": config})
@@ -134,7 +144,8 @@ def save(folder, model, params: Params, text=None, *, dtype=None, end=None, sour
         if text is not None:
             card["text"] = text.save(work) | {"reserved": config.vocab - len(text)}
         (work / "config.json").write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-        (work / "README.md").write_text(readme or f"# A flaxgen model\n\nSource: {json.dumps(source, ensure_ascii=False)}\n", encoding="utf-8")
+        (work / "README.md").write_text(
+            readme or f"# A flaxgen model\n\nSource: {json.dumps(source, ensure_ascii=False)}\n", encoding="utf-8"
+        )
         arrays = (np.asarray(flat[name]).astype(kind) for name, kind, _ in wanted)
         tensors.write(work / "model.safetensors", wanted, arrays, {"format": FORMAT})
-

@@ -90,7 +90,10 @@ FAULTS = {
     "a missed transpose": lambda model, params: (model, transposed(params, "attend/q")),
     "a missed transpose of the output": lambda model, params: (model, transposed(params, "attend/o")),
     "epsilon 1e-12": lambda model, params: (changed(model, epsilon=1e-12), params),
-    "the other gelu": lambda model, params: (changed(model, activation={"gelu": "gelu_tanh", "gelu_tanh": "gelu"}[model.config.activation]), params),
+    "the other gelu": lambda model, params: (
+        changed(model, activation={"gelu": "gelu_tanh", "gelu_tanh": "gelu"}[model.config.activation]),
+        params,
+    ),
     "the norms in the other order": lambda model, params: (model, swapped(params, "norm_0", "norm_1")),
     "query and value swapped": lambda model, params: (model, swapped(params, "attend/q", "attend/v")),
     "other heads": lambda model, params: (changed(model, heads=2), params),
@@ -131,7 +134,9 @@ def test_openai_gpt2_continues_greedily_as_the_original_does(golden, converted):
     assert greedy(*converted("openai_gpt2"), wanted_BN[:, :5], 30) == wanted_BN[:, 5:].tolist()
 
 
-@pytest.mark.parametrize(("reference", "wishes"), [("greedy_no_eos", {}), ("greedy", {"end": 1}), ("greedy_min_new_14", {"end": 1, "min_tokens": 14})])
+@pytest.mark.parametrize(
+    ("reference", "wishes"), [("greedy_no_eos", {}), ("greedy", {"end": 1}), ("greedy_min_new_14", {"end": 1, "min_tokens": 14})]
+)
 def test_a_ragged_batch_continues_greedily_as_transformers_does(golden, converted, reference, wishes):
     expected = np.load(golden / "transformers/gpt2/expected.npz")
     end = int(expected["eos"])

@@ -13,7 +13,15 @@ ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted(path for folder in ("flaxgen", "train", "convert") for path in (ROOT / folder).rglob("*.py"))
 # From the ground up; a file imports its own floor and those below.
 FLOORS = (
-    ("flaxgen.errors", "flaxgen.disk", "flaxgen.folders", "flaxgen.tensors", "flaxgen.protocols", "flaxgen.models.config", "flaxgen.compilation"),
+    (
+        "flaxgen.errors",
+        "flaxgen.disk",
+        "flaxgen.folders",
+        "flaxgen.tensors",
+        "flaxgen.protocols",
+        "flaxgen.models.config",
+        "flaxgen.compilation",
+    ),
     ("flaxgen.nn", "flaxgen.loop", "flaxgen.rules", "flaxgen.text", "flaxgen.measure"),
     ("flaxgen.models",),
     ("flaxgen.chains", "flaxgen.tasks"),

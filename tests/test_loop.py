@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 
 import jax
 import numpy as np
@@ -107,13 +108,16 @@ def test_streaming_gives_growing_samples_that_end_in_the_whole(chain, params):
     for every in (1, 5):
         seen = [sample.rows() for sample in loop.stream(chain, params, KEY, wishes, steps=12, every=every)]
         assert seen[-1] == whole.rows()
-        for before, after in zip(seen, seen[1:], strict=False):
+        for before, after in itertools.pairwise(seen):
             assert all(b == a[: len(b)] for b, a in zip(before, after, strict=True))
 
 
 def test_layers_dispatched_from_the_host_draw_the_same_tokens(chain, params):
     hosted = dataclasses.replace(chain, layers="dispatched")
-    assert loop.generate(hosted, params, KEY, given(PROMPTS), steps=9).rows() == loop.generate(chain, params, KEY, given(PROMPTS), steps=9).rows()
+    assert (
+        loop.generate(hosted, params, KEY, given(PROMPTS), steps=9).rows()
+        == loop.generate(chain, params, KEY, given(PROMPTS), steps=9).rows()
+    )
 
 
 def test_new_rules_seeds_and_lengths_compile_nothing(chain, params):
@@ -121,7 +125,12 @@ def test_new_rules_seeds_and_lengths_compile_nothing(chain, params):
     noise = np.random.default_rng(0)
     requests = []
     for seed in range(50):
-        rule = {"temperature": noise.uniform(0, 2), "top_k": int(noise.integers(0, 40)), "top_p": noise.uniform(), "min_tokens": int(noise.integers(9))}
+        rule = {
+            "temperature": noise.uniform(0, 2),
+            "top_k": int(noise.integers(0, 40)),
+            "top_p": noise.uniform(),
+            "min_tokens": int(noise.integers(9)),
+        }
         prompts = [noise.integers(0, 37, noise.integers(1, 8)).tolist() for _ in range(3)]
         requests.append((jax.random.key(seed), given(prompts, rule=rule, limit=int(noise.integers(1, 17))), int(noise.integers(1, 17))))
     with no_compilation():

@@ -51,7 +51,9 @@ def test_draws_follow_the_softmax(rule):
     assert (seen_V[wanted_V == 0] == 0).all()
 
 
-@pytest.mark.parametrize("rule", [{}, {"top_p": 0.9}, {"top_p_below": 0.9}, {"top_k": 300, "top_p": 0.99}, {"top_k": 40, "top_p_below": 0.7}])
+@pytest.mark.parametrize(
+    "rule", [{}, {"top_p": 0.9}, {"top_p_below": 0.9}, {"top_k": 300, "top_p": 0.99}, {"top_k": 40, "top_p_below": 0.7}]
+)
 def test_the_narrow_and_the_wide_way_draw_the_same_tokens(rule, monkeypatch):
     logit_V = (3 * np.random.default_rng(1).normal(size=400)).astype(np.float32)
     wide = drawn(logit_V, 300, **rule)
@@ -103,7 +105,15 @@ def test_the_log_probability_is_that_of_the_softmax_and_nan_shows():
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"temperature": -0.1}, {"temperature": "hot"}, {"top_p": 1.5}, {"top_k": 2.5}, {"top_k": -1}, {"top_p": float("nan")}, {"top_p": [0.5, 0.6]}],
+    [
+        {"temperature": -0.1},
+        {"temperature": "hot"},
+        {"top_p": 1.5},
+        {"top_k": 2.5},
+        {"top_k": -1},
+        {"top_p": float("nan")},
+        {"top_p": [0.5, 0.6]},
+    ],
 )
 def test_a_rule_out_of_range_is_refused_by_its_field(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -122,7 +122,7 @@ def test_another_vocabulary_is_refused(folder):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda card: card.update(format="other"), '"format" is \'other\''),
+        (lambda card: card.update(format="other"), "\"format\" is 'other'"),
         (lambda card: card.update(architecture="rnn"), '"architecture"'),
         (lambda card: card["config"].update(layers=3), "missing: block_02"),
         (lambda card: card["config"].update(heads=0), "heads"),
@@ -143,7 +143,7 @@ def test_a_config_that_does_not_fit_is_refused(folder, change, words):
 
 
 def test_a_folder_that_is_none_says_what_to_do(tmp_path, folder):
-    with pytest.raises(CheckpointError, match="is not a folder.*python -m convert"):
+    with pytest.raises(CheckpointError, match=r"is not a folder.*python -m convert"):
         flaxgen.load(tmp_path / "nowhere")
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match="safetensors"):

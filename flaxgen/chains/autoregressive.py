@@ -49,7 +49,7 @@ class State:
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Drawn tokens and the model's log-probability of each (of the softmax of its logits, before the rule); row b has count_B[b] of them."""
+    """Drawn tokens and the model's log-probability of each (softmax of its logits, before the rule); row b has count_B[b] of them."""
 
     token_BN: np.ndarray
     log_prob_BN: np.ndarray
@@ -101,14 +101,20 @@ class Autoregressive:
         if token_BT.ndim != 2 or length_B.shape != token_BT.shape[:1]:
             raise ValueError(f"token_BT has shape {token_BT.shape} and length_B {length_B.shape}; wanted (B, T) and (B,)")
         if length_B.min() < 1 or length_B.max() > token_BT.shape[1]:
-            raise ValueError(f"prompt lengths run from {length_B.min()} to {length_B.max()}; wanted 1 to {token_BT.shape[1]}, the padded width")
+            raise ValueError(
+                f"prompt lengths run from {length_B.min()} to {length_B.max()}; wanted 1 to {token_BT.shape[1]}, the padded width"
+            )
         if steps > self.room:
-            raise ValueError(f"steps={steps} is more than this chain's room for {self.room} tokens; use Autoregressive(model, room={steps})")
+            raise ValueError(
+                f"steps={steps} is more than this chain's room for {self.room} tokens; use Autoregressive(model, room={steps})"
+            )
         valid_BT = np.arange(token_BT.shape[1]) < length_B[:, None]
         for name, ids in (("prompt", token_BT[valid_BT]), ("end", given.end_BE), ("ban", given.ban_BE)):
             low = 0 if name == "prompt" else -1
             if ids.min() < low or ids.max() >= config.vocab:
-                raise ValueError(f"{name} token ids run from {ids.min()} to {ids.max()}; the model's vocabulary has ids 0 to {config.vocab - 1}")
+                raise ValueError(
+                    f"{name} token ids run from {ids.min()} to {ids.max()}; the model's vocabulary has ids 0 to {config.vocab - 1}"
+                )
         longest = int((length_B + np.minimum(given.limit_B, steps)).max())
         # The last token drawn is never fed back, so it needs no position.
         if longest > config.positions + 1 or length_B.max() > config.positions:
@@ -155,7 +161,9 @@ class Autoregressive:
         token_BN, log_prob_BN, count_B, done_B = jax.device_get((state.token_BN, state.log_prob_BN, state.count_B, state.done_B))
         if np.isnan(log_prob_BN).any():
             row, place = np.argwhere(np.isnan(log_prob_BN))[0]
-            raise FloatingPointError(f"the model's logits are not finite at token {place + 1} of row {row}; its weights are damaged or overflow")
+            raise FloatingPointError(
+                f"the model's logits are not finite at token {place + 1} of row {row}; its weights are damaged or overflow"
+            )
         return Sample(token_BN, log_prob_BN, count_B, done_B)
 
 
@@ -181,7 +189,7 @@ def _draw(model: transformer.Transformer, params: Params, hidden_BTD: Array, mem
 
 
 def score(model: transformer.Transformer, params: Params, token_BT: np.ndarray, length_B: np.ndarray, *, layers="unrolled") -> np.ndarray:
-    """log_prob_BT of float32, T - 1 wide: entry t is the log-probability of token t + 1 after the tokens before it; padding means nothing."""
+    """log_prob_BT of float32, T - 1 wide: entry t is the log-probability of token t + 1 after all before it; padding means nothing."""
     valid_BT = np.arange(token_BT.shape[1]) < length_B[:, None]
     if layers == "dispatched":
         caches = (model.cache(*token_BT.shape),)

@@ -82,8 +82,8 @@ class Transformer(nn.Module):
     ) -> tuple[Array, tuple[attention.Cache, ...]]:
         """Logits after every token, and `caches` with the last one grown by these tokens.
 
-        token_BT: ids in [0, vocab). valid_BT: False where a token is padding, on either side. rank_BT: who sees whom (flaxgen.nn.attention),
-        by default every token after all earlier ones. position_BT: in [0, positions), by default the count of earlier valid tokens.
+        token_BT: ids in [0, vocab). valid_BT: False where a token is padding, on either side. rank_BT: who sees whom (see
+        flaxgen.nn.attention), by default each token all earlier ones. position_BT: in [0, positions), by default how many came before.
         caches: read left to right; without any, the tokens see each other and nothing is kept. key_B: one dropout key a row, None for none.
         head: "hidden" gives what the output head would read, hidden_BTD, in place of the logits.
         Logits and caches of padding mean nothing. Ranges are checked by the callers that see concrete values (flaxgen.loop).
@@ -100,7 +100,9 @@ class Transformer(nn.Module):
     def enter(self, token_BT, valid_BT=None, rank_BT=None, position_BT=None, caches=()):
         """Embedded tokens, what they may see, and the last cache with their ranks; keys and values come from the layers."""
         if valid_BT is None and token_BT.shape[1] > self.config.positions:
-            raise ValueError(f"{token_BT.shape[1]} tokens a row; the model has {self.config.positions} positions. Cut the rows or use a larger model")
+            raise ValueError(
+                f"{token_BT.shape[1]} tokens a row; the model has {self.config.positions} positions. Cut the rows or use a larger model"
+            )
         valid_BT = jnp.ones(token_BT.shape, bool) if valid_BT is None else valid_BT.astype(bool)
         before_BT = jnp.cumsum(valid_BT, axis=1, dtype=jnp.int32) - 1
         for cache in caches:
@@ -194,7 +196,7 @@ def _block(model, tree, x_BTD, fixed, last, sight):
 def apply_dispatched(
     model: Transformer, params: Params, token_BT: Array, *, valid_BT: Array | None = None, caches: tuple[attention.Cache, ...]
 ) -> tuple[Array, tuple[attention.Cache, ...]]:
-    """What `model.apply(..., head="hidden")` gives, by one compiled layer called from the host for each layer: quick to compile at any depth.
+    """What `model.apply(..., head="hidden")` gives, by one compiled layer called once a layer from the host: quick to compile at any depth.
 
     The buffers of the last cache are donated.
     """

@@ -77,7 +77,7 @@ def look(rank_BT: Array, valid_BT: Array, caches: tuple[Cache, ...]) -> tuple[Si
 
 def attend(q_BTHK: Array, keys: tuple[Array, ...], values: tuple[Array, ...], masks: tuple[Array, ...]) -> Array:
     """softmax(q k / sqrt(K)) v over all caches together, in float32 (Vaswani et al. 2017, eq. 1); (B, T, H, K)."""
-    rows, steps, heads, width = q_BTHK.shape
+    rows, steps, _, width = q_BTHK.shape
     scores = []
     for k_BHKS, mask_BTS in zip(keys, masks, strict=True):
         folded_BTHK = fold(q_BTHK, k_BHKS.shape[0])

@@ -18,11 +18,9 @@ def einsum(spec: str, a: Array, b: Array, dtype=jnp.float32) -> Array:
 
 
 def project(x_BTD: Array, kernel_FD: Array, dtype) -> Array:
-    """x kernel^T in `dtype`, the kernel kept (out, in).
-
-    A CPU multiplies kernel by x for few rows, as there the product that XLA lays out the other way is 1.3 to 3 times slower (at 8 rows, ms:
-    768 to 3072 .88 and .63, 3072 to 768 2.30 and .74, 768 to 50,257 17.7 and 9.1); at 1 row they are equal, from 64 rows on they change places.
-    """
+    """x kernel^T in `dtype`, the kernel kept (out, in)."""
+    # On a CPU few rows are multiplied kernel first; x first is 1.3 to 3 times slower there. At 8 rows, ms, x first and kernel first: 768 to
+    # 3072 .88 and .63, 3072 to 768 2.30 and .74, 768 to 50,257 17.7 and 9.1. At 1 row they are equal, from 64 rows on x first is faster.
     if jax.default_backend() == "cpu" and x_BTD.shape[0] * x_BTD.shape[1] <= FEW_ROWS:
         return einsum("FD,BTD->FBT", kernel_FD, x_BTD, dtype).transpose(1, 2, 0)
     return einsum("BTD,FD->BTF", x_BTD, kernel_FD, dtype)

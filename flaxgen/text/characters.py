@@ -45,7 +45,7 @@ def chunks(text: str) -> list[str]:
 def words(chunk: str, case: str) -> list[str]:
     """The words of a chunk: characters dropped, case and accents folded unless case is "keep", punctuation apart.
 
-        words("Café-1.5B!", "lower")  ->  ["cafe", "-", "1", ".", "5b", "!"]
+    words("Café-1.5B!", "lower")  ->  ["cafe", "-", "1", ".", "5b", "!"]
     """
     text = "".join(c for c in chunk if not is_dropped(c))
     if case == "lower":

@@ -10,13 +10,37 @@ from flaxgen.models import config as sizes
 from flaxgen.models import transformer
 
 IDS = [3, 7, 1, 10, 5]
-FIRST = [2.52172298, -2.42969811, 0.2043218, 2.20045549, -2.67316358, 0.79874988, 1.77699136, -2.79247824, 1.3560813, 1.27099771, -2.78210072]
-LAST = [-2.65895055, 1.79287343, 0.64740301, -2.51923922, 2.17910408, 0.07435305, -2.26252586, 2.46412973, -0.50215011, -1.90073312, 2.63471282]
+FIRST = [
+    2.52172298,
+    -2.42969811,
+    0.2043218,
+    2.20045549,
+    -2.67316358,
+    0.79874988,
+    1.77699136,
+    -2.79247824,
+    1.3560813,
+    1.27099771,
+    -2.78210072,
+]
+LAST = [
+    -2.65895055,
+    1.79287343,
+    0.64740301,
+    -2.51923922,
+    2.17910408,
+    0.07435305,
+    -2.26252586,
+    2.46412973,
+    -0.50215011,
+    -1.90073312,
+    2.63471282,
+]
 
 
 @pytest.fixture(scope="module")
 def tiny():
-    """Weights 0.5 sin(0.7 k + 1.3 i), biases 0.1 sin(…), scales 1 + 0.1 sin(…), k counting the arrays in the original's order of creation."""
+    """Weights 0.5 sin(0.7 k + 1.3 i), biases 0.1 sin(…), scales 1 + 0.1 sin(…), k counting the arrays as the original creates them."""
     config = sizes.Config(11, 12, 8, 2, 2, 16, "between", "gelu")
     order = ["embed/token/embedding", "embed/position/embedding", "embed/norm/bias", "embed/norm/scale"]
     for layer in range(config.layers):

@@ -17,7 +17,7 @@ NATURAL = [
     "hello, world! it's unaffable",
     "gpt2_ml is 1.5b!",
     "12:30, or 3,000 of 3.14159",
-    'he said "hello, world" to john\'s dog, isn\'t it?',
+    "he said \"hello, world\" to john's dog, isn't it?",
     '他说"你好"，世界。',
     "the dogs' share, (or so) we're off; i'd say we've got",
     "http://example.com/a?b=c&d=1 is a page",

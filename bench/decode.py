@@ -69,7 +69,7 @@ def main() -> None:
     for row in rows:
         row["share of bandwidth"] = row["flaxgen tokens/s"] / row["batch"] * size / speed
     print(
-        f"{options.size}, prompt {options.prompt} + {options.tokens} tokens, float32, {speed / 1e9:.1f} GB/s, {size / 1e6:.0f} MB of weights"
+        f"{options.size}, prompt {options.prompt} + {options.tokens} tokens, float32, {speed / 1e9:.1f} GB/s, {size / 1e6:.0f} MB weights"
     )
     report.finish(
         "decode", rows, ["jax", "jaxlib", "flax", "torch", "transformers"], size=options.size, bytes_per_second=speed, layers=options.layers

@@ -11,10 +11,13 @@ FEW_ROWS = 32
 
 
 def einsum(spec: str, a: Array, b: Array, dtype=jnp.float32) -> Array:
-    """jnp.einsum given in `dtype`. XLA's CPU has no bfloat16 product with a float32 result, so there the factors are widened."""
+    """jnp.einsum given in `dtype`, float32 factors multiplied as float32 (by default a TPU takes bfloat16 for them, a GPU may take tf32).
+
+    XLA's CPU has no bfloat16 product with a float32 result, so there the factors are widened.
+    """
     if jax.default_backend() == "cpu":
         a, b = a.astype(dtype), b.astype(dtype)
-    return jnp.einsum(spec, a, b, preferred_element_type=dtype)
+    return jnp.einsum(spec, a, b, precision="highest", preferred_element_type=dtype)
 
 
 def project(x_BTD: Array, kernel_FD: Array, dtype) -> Array:

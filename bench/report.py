@@ -15,7 +15,7 @@ def machine() -> str:
     """Processor, cores and system in a line."""
     info = pathlib.Path("/proc/cpuinfo")
     names = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] if info.exists() else []
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {platform.system()} {platform.release()}"
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} cores, {platform.system()}"
 
 
 def versions(packages: Sequence[str]) -> dict[str, str]:

@@ -73,8 +73,10 @@ def _named(path: pathlib.Path) -> list[pathlib.Path]:
     raise errors.Incomplete(f"{path}: a byte-pair vocabulary needs its merges beside it (vocab.bpe or merges.txt); put them there")
 
 
-def _fitting(text: Any, rows: int, reserved: int, said: str) -> Vocabulary:
+def _fitting(text: Any, rows: int, reserved: Any, said: str) -> Vocabulary:
     size = len(text)
+    if type(reserved) is not int:
+        raise errors.Mismatch(f'{said}: its "reserved" in config.json is {reserved!r}, wanted a number of rows; restore the file')
     if size + reserved != rows:
         room = f" ({reserved} of them reserved)" if reserved else ""
         raise errors.Mismatch(f"{said} has {size:,} entries, the model {rows:,} rows{room}: it is another model's vocabulary, and its ids "

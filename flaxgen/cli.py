@@ -99,9 +99,12 @@ def score(texts: Texts = (), *, model: Model = None, file: Source = None, json: 
         json: Print one JSON object with the log-probability of every token.
         debug: Show the whole trace of an error.
     """
-    texts = texts or tuple(line for line in _given(None, file).split("\n") if line.strip())
-    if not all(text.strip() for text in texts):
-        raise ValueError("one of the texts is empty; give texts of at least two characters")
+    if texts and file is not None:
+        raise ValueError("both texts and --file are given; keep one of them")
+    if texts:
+        texts = tuple(_given(text, None) for text in texts)
+    else:
+        texts = tuple(line for line in _given(None, file).split("\n") if line.strip())
     writer = _writer(model)
     with _waiting("reading"):
         scores = writer.score(texts)
@@ -144,7 +147,10 @@ def _given(prompt: str | None, file: pathlib.Path | None) -> str:
     if prompt is not None and file is not None:
         raise ValueError("both a text and --file are given; keep one of them")
     if file is not None:
-        raw = file.read_bytes()
+        try:
+            raw = file.read_bytes()
+        except OSError as error:
+            raise ValueError(f"--file {file} cannot be read ({error.strerror}); name a text file") from None
     elif prompt is None:
         if sys.stdin.isatty():
             raise ValueError("no text given; write it behind the command, name a --file, or pipe it in:  flaxgen write 床前明月光")
@@ -152,7 +158,7 @@ def _given(prompt: str | None, file: pathlib.Path | None) -> str:
     else:
         raw = os.fsencode(prompt)
     try:
-        text = raw.decode("utf-8").removeprefix("\ufeff")
+        text = raw.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"the text is not UTF-8 (byte {error.start} of {len(raw)}); save it as UTF-8 first") from None
     if not text.strip():

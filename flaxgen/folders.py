@@ -25,6 +25,8 @@ def staged(target: pathlib.Path, *, force: bool = False) -> Iterator[pathlib.Pat
         for path in sorted(work.rglob("*")):
             _sync(path)
         _sync(work)
+        if not force:
+            refuse_existing(target)  # it may have come into being meanwhile
         _swap(work, target)
         _sync(target.parent)
     finally:

@@ -24,6 +24,8 @@ def generate(chain: Chain, params: Params, key: Array, given: Any, *, steps: int
 
 def stream(chain: Chain, params: Params, key: Array, given: Any, *, steps: int = 128, samples: int = 1, every: int = 1) -> Iterator[Any]:
     """What `generate` gives, read after the first move and then after `every` more, until all rows are done."""
+    if type(every) is not int or every < 1:
+        raise ValueError(f"every={every!r}: wanted a whole number of at least 1")
     memory, state = begin(chain, params, key, given, steps=steps, samples=samples)
     yield chain.read(state)
     left = steps - 1
@@ -39,6 +41,8 @@ def begin(chain: Chain, params: Params, key: Array, given: Any, *, steps: int, s
         if not isinstance(value, int | np.integer) or value < 1:
             raise ValueError(f"{name}={value!r}: wanted a whole number of at least 1")
     rows = len(jax.tree.leaves(given)[0]) * samples
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)
     key_B = key if jnp.ndim(key) else _row_keys(key, rows)
     if key_B.shape != (rows,):
         raise ValueError(f"{key_B.shape[0]} keys for {rows} rows ({samples} samples of each prompt); give one key, or one for every row")

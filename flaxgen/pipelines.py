@@ -14,6 +14,7 @@ import numpy as np
 from flaxgen import loop, rules, weights
 from flaxgen.chains import autoregressive
 from flaxgen.errors import Mismatch
+from flaxgen.measure import perplexity
 from flaxgen.models import transformer
 from flaxgen.protocols import Params
 from flaxgen.text import prompt as prompts_of
@@ -21,6 +22,7 @@ from flaxgen.text import prompt as prompts_of
 DEEPEST_UNROLLED_ON_CPU = 24
 SMALLEST_ROOM = 32
 DEFAULT_TOKENS = 128
+SCORED_TOGETHER = 16
 
 
 def bundled() -> pathlib.Path:
@@ -42,7 +44,7 @@ class Score:
     @property
     def perplexity(self) -> float:
         """exp of the mean negative log-probability a token."""
-        return float(np.exp(-self.total / len(self.log_probs)))
+        return perplexity.perplexity(np.array(self.log_probs))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,26 +63,24 @@ class Writer:
     >>> texts = writer("床前明月光", samples=3, tokens=24, seed=0)    # a list of 3 continuations
     """
 
-    def __init__(self, model: transformer.Transformer | None = None, params: Params = None, text: Any = None, *, end: Sequence[int] = ()):
+    def __init__(self, model: transformer.Transformer | None = None, params: Params = None, text: Any = None):
         if model is None:
-            loaded = Writer.load(bundled())
-            model, params, text, end = loaded.model, loaded.params, loaded.text, loaded.end
+            model, params, text = weights.load(bundled())
         if text is None:
             raise Mismatch(
                 "this model has no vocabulary, so it reads and writes token ids only; convert it with --vocab FILE, or use flaxgen.generate"
             )
-        self.model, self.params, self.text, self.end = model, params, text, tuple(end)
+        self.model, self.params, self.text = model, params, text
         deep = model.config.layers > DEEPEST_UNROLLED_ON_CPU and jax.default_backend() == "cpu"
         self.layers = "dispatched" if deep else "unrolled"
         # Control tokens mean nothing to a reader, and rows past the vocabulary were never trained.
-        never = {*text.control.values(), *range(len(text), model.config.vocab)} - {*self.end}
+        never = {*text.control.values(), *range(len(text), model.config.vocab)} - {*text.end}
         self._ban = tuple(sorted(never))
 
     @classmethod
     def load(cls, folder) -> "Writer":
         """The writer of a flaxgen folder, as flaxgen.save, `python -m convert` and `python -m train export` write them."""
-        end = weights.describe(folder).get("end") or ()
-        return cls(*weights.load(folder), end=end)
+        return cls(*weights.load(folder))
 
     def __call__(
         self,
@@ -133,34 +133,46 @@ class Writer:
         for number, row in enumerate(ids):
             if len(row) < 2:
                 raise ValueError(f"text {number}: {len(row)} tokens, wanted at least 2; the first is not scored, as nothing precedes it")
-        token_BT, length_B = self._batch(ids)
-        log_prob_BT = autoregressive.score(self.model, self.params, token_BT, length_B, layers=self.layers)
-        scores = [Score(row, log_prob_T[: len(row) - 1].tolist()) for row, log_prob_T in zip(ids, log_prob_BT, strict=True)]
-        return scores[0] if isinstance(text, str) else scores
+        self._batch(ids)  # refuses what is too long before the first block is read
+        scores: dict[int, Score] = {}
+        # Blocks of one size, texts of like length together: memory and compiled programs do not grow with their number.
+        order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
+        for block in (order[start : start + SCORED_TOGETHER] for start in range(0, len(order), SCORED_TOGETHER)):
+            rows = [ids[number] for number in block]
+            token_BT, length_B = self._batch(rows if len(ids) == 1 else rows + [rows[0]] * (SCORED_TOGETHER - len(rows)))
+            log_prob_BT = autoregressive.score(self.model, self.params, token_BT, length_B, layers=self.layers)
+            scores |= {
+                number: Score(row, log_prob_T[: len(row) - 1].tolist())
+                for number, row, log_prob_T in zip(block, rows, log_prob_BT, strict=False)
+            }
+        return scores[0] if isinstance(text, str) else [scores[number] for number in range(len(ids))]
 
     def warm(self, *, prompt_tokens: int, tokens: int = 128, prompts: int = 1, samples: int = 1) -> None:
         """Compiles what requests of up to these sizes will need, so that none of them waits for the compiler."""
         positions = self.model.config.positions
-        widths = {width for width in prompts_of.buckets(positions) if width < 2 * prompt_tokens or width == prompts_of.SMALLEST}
+        buckets = prompts_of.buckets(positions)
+        widths = buckets[: 1 + next(i for i, width in enumerate(buckets) if width >= min(prompt_tokens, positions))]
         rooms = {self._room(count) for count in range(1, tokens + 1)}
-        for width, room in itertools.product(sorted(widths), sorted(rooms)):
+        for width, room in itertools.product(widths, sorted(rooms)):
             given = self._given(np.zeros((prompts, width), np.int32), np.ones(prompts, np.int32), rules.Rule(), 2)
             chain = autoregressive.Autoregressive(self.model, room, self.layers)
             loop.generate(chain, self.params, self._keys(0, prompts, samples), given, steps=2, samples=samples)
 
     def _prepare(self, prompt: Sequence[str], samples: int, tokens: int | None, rule: rules.Rule | None, seed: int | Sequence[int]):
-        if tokens is not None and (type(tokens) is not int or tokens < 1):
+        if tokens is not None and (not isinstance(tokens, int | np.integer) or tokens < 1):
             raise ValueError(f"tokens={tokens!r}: wanted a whole number of at least 1")
+        if rule is not None and not isinstance(rule, rules.Rule):
+            raise ValueError(f"rule={rule!r}: wanted a flaxgen.Rule, such as flaxgen.Rule(top_p=0.9)")
         ids = [self.text.encode(one) for one in prompt]
         if tokens is None:
             tokens = max(1, min(DEFAULT_TOKENS, self.model.config.positions - max(map(len, ids), default=0)))
         token_BT, length_B = self._batch(ids, more=tokens)
         chain = autoregressive.Autoregressive(self.model, self._room(tokens), self.layers)
         given = self._given(token_BT, length_B, rule or rules.Rule(top_p=0.95), tokens)
-        return chain, self._keys(seed, len(token_BT), samples), given, tokens
+        return chain, self._keys(seed, len(token_BT), samples), given, int(tokens)
 
     def _given(self, token_BT: np.ndarray, length_B: np.ndarray, rule: rules.Rule, limit: int) -> autoregressive.Prompt:
-        return autoregressive.prompt(token_BT, length_B, rule=rule, limit=limit, end=self.end, ban=self._ban)
+        return autoregressive.prompt(token_BT, length_B, rule=rule, limit=limit, end=self.text.end, ban=self._ban)
 
     def _batch(self, ids: list[list[int]], more: int = 0) -> tuple[np.ndarray, np.ndarray]:
         return prompts_of.batch(ids, vocab=self.model.config.vocab, positions=self.model.config.positions, new=more)
@@ -173,7 +185,7 @@ class Writer:
         seed_B = np.asarray(seed)
         if seed_B.dtype.kind not in "iu" or seed_B.shape not in ((), (prompts,)) or seed_B.min() < 0 or seed_B.max() >= 2**32:
             raise ValueError(f"seed={seed!r}: wanted a whole number from 0 to {2**32 - 1}, or one for each of the {prompts} prompts")
-        if type(samples) is not int or samples < 1:
+        if not isinstance(samples, int | np.integer) or samples < 1:
             raise ValueError(f"samples={samples!r}: wanted a whole number of at least 1")
         return _sample_keys(np.broadcast_to(seed_B, (prompts,)).astype(np.uint32), samples)
 

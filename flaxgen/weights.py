@@ -84,6 +84,10 @@ def load(folder, *, dtype: Literal["float32", "bfloat16"] | None = None):
     card = describe(folder)
     config = card["config"]
     entries = tensors.index(folder)
+    if config.layers > len(entries):
+        raise Mismatch(
+            f"{folder}: {config.layers} layers in config.json, {len(entries)} tensors in the file; restore both as they were written"
+        )
     check_shapes(folder, {name: entry.shape for name, entry in entries.items()}, sizes.shapes(config))
     if whole := [f"{name}: {entry.dtype.name}" for name, entry in entries.items() if entry.dtype.kind in "iub"]:
         raise Mismatch(errors.listing(f"{folder}: weights that are no floating-point numbers", whole, "Convert or save the model anew"))
@@ -97,15 +101,17 @@ def load(folder, *, dtype: Literal["float32", "bfloat16"] | None = None):
 
 def load_text(folder, card: dict):
     """The tokenizer of a flaxgen folder, or None; its length must be that of the model's vocabulary."""
-    section = card.get("text")
-    text = flaxgen.text.load(pathlib.Path(folder), section) if section else None
-    vocab = card["config"].vocab
-    if text is not None and len(text) + section.get("reserved", 0) != vocab:
+    section, vocab = card.get("text"), card["config"].vocab
+    text = flaxgen.text.load(pathlib.Path(folder), section)
+    if text is None:
+        return None
+    reserved = section.get("reserved", 0)
+    if type(reserved) is not int or len(text) + reserved != vocab:
         raise Mismatch(
-            f"{folder}: the vocabulary has {len(text)} entries and {section.get('reserved', 0)} reserved rows, the model {vocab} rows; "
+            f"{folder}: the vocabulary has {len(text)} entries and {reserved!r} reserved rows, the model {vocab} rows; "
             "put the vocabulary the model was trained with beside it"
         )
-    return text
+    return dataclasses.replace(text, end=tuple(card.get("end") or ()))
 
 
 def check_shapes(where, got: dict[str, tuple], wanted: dict[str, tuple]) -> None:
@@ -122,10 +128,13 @@ def save(
 ) -> None:
     """Writes a flaxgen folder whole or not at all; an existing one is left alone without `force`.
 
-    dtype: "float32", "bfloat16" or None for what the leaves have. end: ids that end a text. source: JSON-able provenance.
+    dtype: "float32", "bfloat16" or None for what the leaves have. end: ids that end a text, by default those of `text`.
+    source: JSON-able provenance.
     readme: the model's card, by default the source in a sentence.
     """
     config = model.config
+    if end is None and text is not None:
+        end = list(text.end) or None
     flat = flatten(params)
     check_shapes("params", {name: leaf.shape for name, leaf in flat.items()}, sizes.shapes(config))
     card = {
@@ -143,7 +152,7 @@ def save(
     with folders.staged(pathlib.Path(folder), force=force) as work:
         if text is not None:
             card["text"] = text.save(work) | {"reserved": config.vocab - len(text)}
-        (work / "config.json").write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+        (work / "config.json").write_text(json.dumps(card, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         (work / "README.md").write_text(
             readme or f"# A flaxgen model\n\nSource: {json.dumps(source, ensure_ascii=False)}\n", encoding="utf-8"
         )

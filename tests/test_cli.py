@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -47,6 +46,11 @@ def test_the_prompt_comes_from_an_argument_a_file_or_standard_input(flaxgen, tmp
     assert flaxgen("write", "--tokens", 8, stdin=f"{PROMPT}\n".encode())[1] == out
 
 
+def test_line_ends_of_windows_change_nothing(flaxgen, tmp_path):
+    (tmp_path / "prompt.txt").write_bytes(f"\ufeff{PROMPT}\r\n".encode())
+    assert flaxgen("write", "--file", tmp_path / "prompt.txt", "--tokens", 8)[1] == flaxgen("write", PROMPT, "--tokens", 8)[1]
+
+
 def test_json_holds_texts_tokens_and_log_probabilities(flaxgen):
     code, out, _ = flaxgen("write", PROMPT, "--tokens", 6, "--samples", 2, "--json")
     report = json.loads(out)
@@ -85,6 +89,7 @@ def test_score_prints_a_row_a_text_and_a_perplexity(flaxgen):
         (["paint"], "write"),
         (["score", "春"], "at least 2"),
         (["score", "春风", " "], "empty"),
+        (["score", "春风", "--file", "x"], "keep one of them"),
     ],
 )
 def test_a_mistake_is_answered_in_words_and_without_a_trace(flaxgen, words, says):
@@ -118,18 +123,18 @@ def started(*words):
 
 
 def test_ctrl_c_ends_cleanly_in_the_midst_of_a_text():
-    process = started("write", PROMPT, "--temperature", "1.5", "--tokens", "120")
+    # So hot that an end token is as rare as any other: the text does not end before the signal comes.
+    process = started("write", PROMPT, "--temperature", "99", "--top-p", "1", "--tokens", "180")
     process.stdout.read(len(PROMPT.encode()) + 3)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode in (0, cli.INTERRUPTED) and b"Traceback" not in err
+    assert process.returncode == cli.INTERRUPTED and err.decode() == "\nstopped\n"
 
 
 def test_a_reader_that_leaves_is_no_error():
     process = started("write", PROMPT, "--temperature", "1.5", "--tokens", "120")
     process.stdout.read(len(PROMPT.encode()) + 3)
     process.stdout.close()
-    start = time.monotonic()
-    assert process.wait(timeout=60) == 0 and time.monotonic() - start < 60
+    assert process.wait(timeout=60) == 0
     with process.stderr:
         assert b"Traceback" not in process.stderr.read()

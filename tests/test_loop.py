@@ -85,6 +85,12 @@ def test_samples_of_one_prompt_differ_and_equal_repeated_prompts(chain, params):
     assert len({tuple(row) for row in sampled}) == 6
 
 
+def test_a_raw_key_is_taken_as_the_key_it_holds(chain, params):
+    wishes = given(PROMPTS[:1])
+    typed = loop.generate(chain, params, jax.random.key(5), wishes, steps=5).rows()
+    assert loop.generate(chain, params, jax.random.PRNGKey(5), wishes, steps=5).rows() == typed
+
+
 def test_an_end_token_ends_its_row_only_and_not_before_the_minimum(chain, params):
     rule = {"temperature": 0}
     free = loop.generate(chain, params, KEY, given(PROMPTS, rule=rule), steps=17).rows()
@@ -149,11 +155,12 @@ def test_new_rules_seeds_and_lengths_compile_nothing(chain, params):
         ({"length": 0}, "lengths run from 0"),
         ({"length": 9}, "to 9; wanted 1 to 8"),
         ({"end": [37]}, "end token ids"),
+        ({"limit": 0}, "limit=0"),
         ({"keys": 2}, "2 keys for 3 rows"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_it_compiles(chain, params, change, words):
-    wishes = given(PROMPTS, end=change.get("end", [1]))
+    wishes = given(PROMPTS, end=change.get("end", [1]), limit=change.get("limit", 9))
     if "token" in change:
         wishes.token_BT[1, 2] = change["token"]
     if "length" in change:
@@ -168,6 +175,12 @@ def test_a_prompt_and_answer_longer_than_the_context_are_refused(chain, params):
     cramped = autoregressive.Autoregressive(transformer.Transformer(short), room=17)
     with pytest.raises(ValueError, match=r"7 tokens and 9 more make 16; the model has 12 positions"):
         loop.generate(cramped, params, KEY, given(PROMPTS), steps=9)
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5])
+def test_a_stream_that_would_never_move_is_refused(chain, params, every):
+    with pytest.raises(ValueError, match="every="):
+        next(loop.stream(chain, params, KEY, given(PROMPTS), steps=4, every=every))
 
 
 def test_weights_that_are_not_finite_are_an_error_and_not_token_zero(chain, params):

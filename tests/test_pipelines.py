@@ -11,14 +11,14 @@ from flaxgen.text import bytepair, wordpiece
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"天地玄黄宇宙洪荒日月盈，。", "sun", "##ny", "day")
 
 
-def tiny(text, vocab, **more):
+def tiny(text, vocab):
     model = flaxgen.Transformer(sizes.Config(vocab, 64, 12, 2, 3, 20, "between", "gelu", init_range=0.5))
-    return flaxgen.Writer(model, jax.jit(model.init)(jax.random.key(0), np.zeros((1, 2), int)), text, **more)
+    return flaxgen.Writer(model, jax.jit(model.init)(jax.random.key(0), np.zeros((1, 2), int)), text)
 
 
 @pytest.fixture(scope="module")
 def writer():
-    return tiny(wordpiece.WordPiece(WORDS), len(WORDS) + 2, end=[3])
+    return tiny(wordpiece.WordPiece(WORDS, end=(3,)), len(WORDS) + 2)
 
 
 @pytest.fixture(scope="module")
@@ -84,14 +84,19 @@ def test_scores_are_the_log_probabilities_of_what_was_drawn(writer):
     assert [s.total for s in writer.score([text, "日月"])] == pytest.approx([score.total, writer.score("日月").total], abs=1e-4)
 
 
+def test_many_texts_are_scored_as_each_alone(writer):
+    texts = ["天地玄黄宇宙"[: 2 + i % 5] for i in range(19)]
+    assert [s.total for s in writer.score(texts)] == pytest.approx([writer.score(text).total for text in texts], abs=1e-4)
+
+
 def test_the_bundled_model_prefers_verse_to_the_same_words_shuffled(poet):
     verse, shuffled = poet.score(["春风不度玉门关，明月何时照我还。", "关玉不春门度风，我照时月何明还。"])
     assert verse.perplexity < shuffled.perplexity
 
 
 def test_byte_pairs_write_whole_characters_only():
-    text = bytepair.BytePair((*bytepair.alphabet(), "<|endoftext|>"), ())
-    writer = tiny(text, len(text), end=[256])
+    text = bytepair.BytePair((*bytepair.alphabet(), "<|endoftext|>"), (), end=(256,))
+    writer = tiny(text, len(text))
     for seed in range(3):
         streamed = list(writer.stream("héllo 天", tokens=25, seed=seed))
         assert "".join(streamed) == writer("héllo 天", tokens=25, seed=seed)[0]
@@ -110,6 +115,8 @@ def test_byte_pairs_write_whole_characters_only():
         (lambda w: w("天", rule=flaxgen.Rule(top_p=3)), "top_p=3"),
         (lambda w: w([]), "none"),
         (lambda w: w.stream("天", tokens=0), "tokens=0"),
+        (lambda w: w("天", rule={"top_p": 0.9}), "wanted a flaxgen.Rule"),
+        (lambda w: w.score("天" * 70), "cut it"),
         (lambda w: w.score("天"), "at least 2"),
         (lambda w: w.score([]), "none"),
     ],

@@ -1,6 +1,7 @@
 """A model folder: what is written is what is read, and whatever is damaged is refused by name."""
 
 import json
+import os
 import shutil
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import flaxgen
-from flaxgen import tensors, weights
+from flaxgen import folders, tensors, weights
 from flaxgen.errors import CheckpointError
 from flaxgen.models import config as sizes
 from flaxgen.text import wordpiece
@@ -37,8 +38,22 @@ def test_a_saved_model_comes_back_bit_for_bit(folder, model, params):
     again, loaded, text = flaxgen.load(folder)
     assert again == model and text.tokens == WORDS
     assert jax.tree.all(jax.tree.map(np.array_equal, loaded, params))
-    assert weights.describe(folder)["end"] == [3]
+    assert weights.describe(folder)["end"] == [3] and text.end == (3,)
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors", "vocab.txt"]
+
+
+def test_what_ends_a_text_survives_loading_and_saving(folder, tmp_path):
+    flaxgen.save(tmp_path / "again", *flaxgen.load(folder))
+    assert flaxgen.Writer.load(tmp_path / "again").text.end == (3,)
+
+
+def test_a_folder_that_appears_while_another_is_written_stays(tmp_path):
+    target = tmp_path / "model"
+    with pytest.raises(FileExistsError), folders.staged(target) as work:
+        (work / "ours").touch()
+        target.mkdir()
+        (target / "theirs").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["model", "theirs"]
 
 
 def test_bfloat16_halves_the_file_and_loads_as_float32_on_a_cpu(model, params, tmp_path):
@@ -113,6 +128,13 @@ def test_a_truncated_file_is_refused(folder):
             flaxgen.load(folder)
 
 
+def test_a_pipe_in_the_place_of_a_vocabulary_does_not_block(folder):
+    (folder / "vocab.txt").unlink()
+    os.mkfifo(folder / "vocab.txt")
+    with pytest.raises(CheckpointError, match="not a plain file"):
+        flaxgen.load(folder)
+
+
 def test_another_vocabulary_is_refused(folder):
     (folder / "vocab.txt").write_text("\n".join(reversed(WORDS)) + "\n", encoding="utf-8")
     with pytest.raises(CheckpointError, match="not the vocabulary"):
@@ -131,6 +153,8 @@ def test_another_vocabulary_is_refused(folder):
         (lambda card: card.update(config=[]), '"config"'),
         (lambda card: card.update(end=[99]), '"end" is'),
         (lambda card: card["text"].update(reserved=1), "the model 16 rows"),
+        (lambda card: card["text"].update(reserved="x"), "'x' reserved rows"),
+        (lambda card: card["config"].update(layers=10**6), "1000000 layers"),
         (lambda card: card["text"].update(kind="runes"), "runes"),
     ],
 )

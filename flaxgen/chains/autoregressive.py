@@ -104,6 +104,8 @@ class Autoregressive:
             raise ValueError(
                 f"prompt lengths run from {length_B.min()} to {length_B.max()}; wanted 1 to {token_BT.shape[1]}, the padded width"
             )
+        if np.min(given.limit_B) < 1:
+            raise ValueError(f"limit={np.min(given.limit_B)}: wanted at least 1 token for every row")
         if steps > self.room:
             raise ValueError(
                 f"steps={steps} is more than this chain's room for {self.room} tokens; use Autoregressive(model, room={steps})"

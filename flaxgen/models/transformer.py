@@ -88,6 +88,8 @@ class Transformer(nn.Module):
         head: "hidden" gives what the output head would read, hidden_BTD, in place of the logits.
         Logits and caches of padding mean nothing. Ranges are checked by the callers that see concrete values (flaxgen.loop).
         """
+        if head not in ("logits", "hidden"):
+            raise ValueError(f'head={head!r}: wanted "logits" or "hidden"')
         x_BTD, sight, last = self.enter(token_BT, valid_BT, rank_BT, position_BT, caches)
         grown = []
         for layer in range(self.config.layers):
@@ -103,6 +105,8 @@ class Transformer(nn.Module):
             raise ValueError(
                 f"{token_BT.shape[1]} tokens a row; the model has {self.config.positions} positions. Cut the rows or use a larger model"
             )
+        if valid_BT is None and caches and token_BT.shape[1] > caches[-1].rank_BS.shape[1]:
+            raise ValueError(f"{token_BT.shape[1]} tokens a row for a cache of {caches[-1].rank_BS.shape[1]} slots; make it larger")
         valid_BT = jnp.ones(token_BT.shape, bool) if valid_BT is None else valid_BT.astype(bool)
         before_BT = jnp.cumsum(valid_BT, axis=1, dtype=jnp.int32) - 1
         for cache in caches:
@@ -144,8 +148,8 @@ def layer_keys(key_B: Array | None, layer: int | Array) -> Array | None:
 def stack(params: Params) -> Params:
     """Per-layer parameters to stacked ones: block_00, block_01, ... become one `block` whose leaves begin with the layer axis."""
     tree = dict(params["params"])
-    names = sorted(name for name in tree if name.startswith("block_"))
-    layers = [tree.pop(name) for name in names]
+    count = sum(name.startswith("block_") for name in tree)
+    layers = [tree.pop(block_name(layer)) for layer in range(count)]
     return {"params": tree | {"block": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)}}
 
 

@@ -40,10 +40,12 @@ class BytePair:
 
     tokens: the vocabulary in GPT-2's spelling of bytes, a token's place being its id. merges: pairs of tokens. Entries that are neither a
     byte nor what a merge makes are control tokens, as <|endoftext|>: they decode to nothing and no text encodes to them.
+    end: the ids that end a text of the model it belongs to.
     """
 
     tokens: tuple[str, ...]
     merges: tuple[tuple[str, str], ...]
+    end: tuple[int, ...] = ()
     kind: ClassVar[str] = "bytepair"
 
     def __post_init__(self):

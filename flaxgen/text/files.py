@@ -4,6 +4,7 @@ import hashlib
 import json
 import pathlib
 
+from flaxgen import disk
 from flaxgen.errors import Corrupt, Incomplete, Mismatch, TooLarge
 
 LIMIT = 64 << 20  # the largest vocabularies in use (250,000 pieces) take about 10 MB
@@ -15,11 +16,11 @@ def read(path) -> bytes:
     if path.is_dir():
         raise Incomplete(f"{path} is a folder; wanted the vocabulary file itself: name the file inside it")
     try:
-        with path.open("rb") as file:
+        with disk.opened(path) as descriptor, open(descriptor, "rb", closefd=False) as file:
             data = file.read(LIMIT + 1)
-    except FileNotFoundError:
+    except Incomplete:
         raise Incomplete(f"there is no vocabulary file {path}; put it there, or name the right path") from None
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+    except OSError as error:
         raise Incomplete(f"the vocabulary file {path} cannot be read: {error}; check its path and its permissions") from None
     if len(data) > LIMIT:
         raise TooLarge(f"{path} has {path.stat().st_size} bytes, a vocabulary file at most {LIMIT}; name the vocabulary, not the model")

@@ -61,6 +61,6 @@ def _checked(number: int, prompt: Sequence[int], vocab: int, positions: int, new
     if ids.size + new > positions:
         raise ValueError(
             f"prompt {number}: {ids.size} ids and {new} new tokens make {ids.size + new}, the model's context holds {positions}; "
-            "shorten the prompt or ask for fewer tokens"
+            + ("shorten the prompt or ask for fewer tokens" if new else "cut it into shorter ones")
         )
     return ids

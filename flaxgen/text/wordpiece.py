@@ -28,11 +28,12 @@ class WordPiece:
 
     tokens: the vocabulary, a token's place being its id. case: "lower" folds case and accents, as all released Chinese models do.
     Entries that look like [NAME] or <NAME> are control tokens: they have ids in `control`, decode to nothing, and no text encodes to
-    them, except that a word the vocabulary cannot spell becomes [UNK].
+    them, except that a word the vocabulary cannot spell becomes [UNK]. end: the ids that end a text of the model it belongs to.
     """
 
     tokens: tuple[str, ...]
     case: Literal["lower", "keep"] = "lower"
+    end: tuple[int, ...] = ()
     kind: ClassVar[str] = "wordpiece"
 
     def __post_init__(self):

@@ -63,11 +63,11 @@ def held(limit: float = 512e6) -> None:
 
 @contextlib.contextmanager
 def bounded():
-    """Less than a second of the processor (a hang, not a speed, is looked for), and nothing but a CheckpointError comes out."""
+    """No hang (ten seconds of the processor), and nothing but a CheckpointError comes out."""
     start = time.process_time()
     with contextlib.suppress(errors.CheckpointError):
         yield
-    assert time.process_time() - start < 1
+    assert time.process_time() - start < 10
 
 
 @pytest.fixture(autouse=True)
@@ -174,4 +174,4 @@ def test_random_snappy_messages_and_records_raise_value_errors_only(count):
             start = time.process_time()
             with contextlib.suppress(ValueError):
                 parse(mutated(choose, raw) if choose.random() < 0.8 else choose.randbytes(choose.randint(0, 40)))
-            assert time.process_time() - start < 1
+            assert time.process_time() - start < 10

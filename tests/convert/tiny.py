@@ -63,6 +63,6 @@ def rewrite(path: pathlib.Path, change) -> None:
 
 
 def edit(path: pathlib.Path, **fields) -> None:
-    """Change fields of a JSON file; None of a name ending in _ removes it."""
+    """Change fields of a JSON file."""
     found = json.loads(path.read_text())
     path.write_text(json.dumps(found | fields))

@@ -195,6 +195,19 @@ def test_a_config_that_makes_no_sense_is_refused_by_its_field(field, value):
         sizes.Config(**good | {field: value})
 
 
+def test_stacking_keeps_the_order_of_more_than_a_hundred_layers():
+    tree = {"params": {sizes.block_name(layer): {"bias": jnp.full(1, layer)} for layer in range(103)}}
+    assert transformer.stack(tree)["params"]["block"]["bias"][:, 0].tolist() == list(range(103))
+
+
+def test_a_cache_too_small_and_an_unknown_head_are_refused():
+    model = tiny("pre")
+    with pytest.raises(ValueError, match="3 tokens a row for a cache of 2 slots"):
+        model.apply(params_of(model), np.zeros((1, 3), int), caches=(model.cache(1, 2),))
+    with pytest.raises(ValueError, match="head='nsp'"):
+        model.apply(params_of(model), np.zeros((1, 3), int), head="nsp")
+
+
 def test_rows_longer_than_the_context_are_refused():
     model = tiny("pre")
     with pytest.raises(ValueError, match="24 tokens a row; the model has 23 positions"):

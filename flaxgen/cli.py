@@ -101,22 +101,19 @@ def score(texts: Texts = (), *, model: Model = None, file: Source = None, json: 
     """
     if texts and file is not None:
         raise ValueError("both texts and --file are given; keep one of them")
-    if texts:
-        texts = tuple(_given(text, None) for text in texts)
-    else:
-        texts = tuple(line for line in _given(None, file).split("\n") if line.strip())
+    lines = [_given(text, None) for text in texts] or [line for line in _given(None, file).split("\n") if line.strip()]
     writer = _writer(model)
     with _waiting("reading"):
-        scores = writer.score(texts)
+        scores = writer.score(lines)
     if json:
         rows = [
             {"text": text, "log_probability": one.total, "perplexity": one.perplexity, "tokens": one.tokens, "log_probs": one.log_probs}
-            for text, one in zip(texts, scores, strict=True)
+            for text, one in zip(lines, scores, strict=True)
         ]
         _print_json(scores=rows)
         return
     _show("log-probability  tokens  perplexity  text\n")
-    for text, one in zip(texts, scores, strict=True):
+    for text, one in zip(lines, scores, strict=True):
         _show(f"{one.total:15.2f}  {len(one.log_probs):6d}  {one.perplexity:10.2f}  {text}\n")
 
 

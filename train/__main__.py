@@ -35,6 +35,9 @@ def main(argv: list[str]) -> int:
         return 0 if argv else 2
     try:
         return command(argv[0], argv[1:])
+    except KeyboardInterrupt:
+        print("stopped before the first update; nothing is lost", file=sys.stderr)
+        return 130
     except (ValueError, OSError, ImportError, RuntimeError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
@@ -68,7 +71,10 @@ def command(name: str, words: list[str]) -> int:
         known = ", ".join([*recipes.RECIPES, "export", "prepare-poetry", "publish-poetry"])
         raise ValueError(f"unknown recipe {name!r}; choose from {known}. See python -m train --help")
     given = recipes.pairs(words)
-    folder = pathlib.Path(given.pop("out", f"runs/{name}"))
+    out = given.pop("out", f"runs/{name}")
+    if not out:
+        raise ValueError("out= is empty; name the folder of the run, as out=runs/try")
+    folder = pathlib.Path(out)
     size = recipes.size(given.pop("tiny", "false"))
     settings = recipes.RECIPES[name](size)
     recipes.override(settings, given)  # a mistake is named before anything is imported or written

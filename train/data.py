@@ -66,7 +66,7 @@ def documents(path: pathlib.Path) -> Iterator[str]:
             try:
                 yield json.loads(line)["text"]
             except (json.JSONDecodeError, KeyError, TypeError):
-                raise ValueError(f"{path} line {number}: wanted a JSON object with a field \"text\", got {line[:60]!r}") from None
+                raise ValueError(f'{path} line {number}: wanted a JSON object with a field "text", got {line[:60]!r}') from None
 
 
 def build(folder: pathlib.Path, path: pathlib.Path, encode: Callable[[str], list[int]], end: int, *, length: int, recipe: str) -> Rows:

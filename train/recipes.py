@@ -37,6 +37,17 @@ class Settings:
         for name in ("vocab", "length", "batch", "width", "layers", "heads", "steps", "every", "look"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: wanted a whole number from 1 up")
+        for name, low, high in (
+            ("rate", 0, 1e38),
+            ("warmup", 0, 2**31 - 1),
+            ("decay", 0, 10),
+            ("clip", 1e-9, 1e38),
+            ("seed", 0, 2**31 - 1),
+        ):
+            if not low <= getattr(self, name) <= high:  # NaN is not
+                raise ValueError(f"{name}={getattr(self, name)}: wanted a number from {low} to {high}")
+        if self.width % self.heads:
+            raise ValueError(f"width={self.width} heads={self.heads}: wanted heads that divide the width")
         if self.loop not in ("unroll", "scan"):
             raise ValueError(f"loop={self.loop}: wanted unroll or scan")
         if not 0 <= self.dropout < 1:
@@ -77,7 +88,10 @@ def pairs(words: list[str]) -> dict[str, str]:
     wrong = [word for word in words if "=" not in word]
     if wrong:
         raise ValueError(f"{wrong[0]!r} is not key=value; write for example steps=100")
-    return dict(word.split("=", 1) for word in words)
+    found = dict(word.split("=", 1) for word in words)
+    if len(found) != len(words):
+        raise ValueError(f"a setting stands twice in {' '.join(words)}; keep one of them")
+    return found
 
 
 def size(tiny: str) -> str:

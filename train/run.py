@@ -1,8 +1,8 @@
 """A run's folder: started, resumed, exported.
 
-    run.json          recipe, settings, digest of the data, and each start: step, planned steps, versions
-    vocab.txt rows/   the vocabulary made from the data, and its token table
-    checkpoints/      training state      log.jsonl  the curve      samples.txt  what the model wrote on the way
+run.json          recipe, settings, digest of the data, and each start: step, planned steps, versions
+vocab.txt rows/   the vocabulary made from the data, and its token table
+checkpoints/      training state      log.jsonl  the curve      samples.txt  what the model wrote on the way
 """
 
 import dataclasses
@@ -65,13 +65,18 @@ def train(recipe: str, settings: recipes.Settings, given: dict[str, str], folder
     """Starts the run of `folder` or resumes it; the exit code: 0, or 128 + the signal that ended it early (saved all the same)."""
     card = resume(folder, given) if (folder / "run.json").is_file() else {"recipe": recipe, "settings": {}, "starts": []}
     settings = recipes.override(recipes.Settings(**card["settings"]) if card["settings"] else settings, given)
+    if not card["starts"]:
+        (folder / "vocab.txt").unlink(missing_ok=True)  # of a start that was refused, perhaps from other data
     run = Run.open(folder, settings)
     rows = run.rows("rows", settings.data)
+    dev = run.rows("dev", settings.dev) if settings.dev else None
     if card.setdefault("data", rows.digest) != rows.digest:
         raise ValueError(f"{settings.data} is not the text that {folder} was started on (digest differs); restore it, or give another out=")
     saved = run.checkpoints()
     state, facts = saved.load(jax.eval_shape(run.start)) if saved.steps() else (run.start(), {})
     done = int(state.step)
+    if settings.steps < done:
+        raise ValueError(f"{folder} has done {done} updates, steps={settings.steps} is less; give more, or start another with out=DIR")
     log = folder / "log.jsonl"
     trim(log, done)
     versions = {name: metadata.version(name) for name in ("jax", "flax", "optax")}
@@ -80,7 +85,6 @@ def train(recipe: str, settings: recipes.Settings, given: dict[str, str], folder
     whole = folder / "run.json.new"
     whole.write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     whole.replace(folder / "run.json")
-    dev = run.rows("dev", settings.dev) if settings.dev else None
     count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     sizes = f"{count:,} parameters, {rows.weight():,} tokens an epoch"
     print(f"{folder}: {sizes}, update {done} of {settings.steps}", file=sys.stderr, flush=True)

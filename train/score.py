@@ -94,4 +94,3 @@ def describe(scores: dict) -> str:
     return head + "".join(
         f"| {name} | {value:.1f} | |\n" if other is None else f"| {name} | {value:.1%} | {other:.1%} |\n" for name, value, other in rows
     )
-

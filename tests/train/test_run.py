@@ -169,3 +169,36 @@ def test_help_names_every_setting(capsys):
     assert command.main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert all(f"  {name}=" in shown for name in recipes.Settings.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    "word", ["rate=nan", "rate=-1", "warmup=-5", "decay=inf", "clip=0", "seed=-1", "seed=99999999999999999999", "width=50", "out="]
+)
+def test_a_number_that_makes_no_sense_is_refused_before_anything_is_written(word, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command.main(["poetry", "tiny=true", *([] if word == "out=" else ["out=run"]), word]) == 1
+    assert capsys.readouterr().err.startswith(f"train: {word.split('=')[0]}=") and list(tmp_path.iterdir()) == []
+
+
+def test_a_setting_given_twice_and_fewer_updates_than_done_are_refused(whole, capsys):
+    assert command.main(["poetry", "steps=1", "steps=2"]) == 1
+    assert "twice" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="has done 12 updates, steps=7 is less"):
+        train(whole, steps=7, every=5)
+
+
+def test_a_start_that_was_refused_leaves_nothing_that_the_next_one_uses(tmp_path):
+    (tmp_path / "other.txt").write_text("zzz\n\nyyy\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="no data at"):
+        train(tmp_path / "run", data=tmp_path / "other.txt", dev=tmp_path / "missing.jsonl", steps=1)
+    assert train(tmp_path / "run", steps=1) == 0
+    assert "床" in (tmp_path / "run" / "vocab.txt").read_text(encoding="utf-8")
+
+
+def test_ctrl_c_while_a_run_starts_ends_in_words(monkeypatch, capsys, tmp_path):
+    def interrupted(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train", interrupted)
+    assert command.main(["poetry", "tiny=true", f"out={tmp_path}"]) == 130
+    assert "stopped before the first update" in capsys.readouterr().err

@@ -65,8 +65,8 @@ def text(exported: dict, facts: dict, scores: dict, tokens_epoch: int) -> str:
     source, sizes = exported["source"], exported["config"]
     settings, counts, plans = source["settings"], facts["counts"], [start["steps"] for start in source["starts"]]
     changed = [(start["step"], start["steps"]) for start, old in zip(source["starts"][1:], plans, strict=False) if start["steps"] != old]
-    listed = "; at update ".join(f"{step:,} to {steps:,}" for step, steps in changed)
-    planned = f" The cosine was planned for {plans[0]:,} updates, and anew at update {listed}." if changed else ""
+    listed = "".join(f", from update {step:,} on for {steps:,}" for step, steps in changed)
+    planned = f"\n  The cosine was planned for {plans[0]:,} updates{listed}." if changed else ""
     return CARD.format(
         **{key: sizes[key] for key in ("layers", "width", "heads", "positions", "vocab")},
         **{key: scores[key] for key in ("held_out_texts", "held_out_tokens", "poems_written")},

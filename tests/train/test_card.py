@@ -37,7 +37,7 @@ def test_the_card_says_data_training_scores_and_what_it_writes():
 
 def test_a_schedule_that_was_planned_anew_is_told():
     text = card.text(EXPORTED, FACTS, SCORES, tokens_epoch=1000)
-    assert "The cosine was planned for 900 updates, and anew at update 80 to 100." in text
+    assert "The cosine was planned for 900 updates, from update 80 on for 100." in text
 
 
 def test_the_curve_is_a_picture(tmp_path):

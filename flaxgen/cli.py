@@ -26,6 +26,7 @@ Prompt = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT
 Texts = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
 Model = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FOLDER")]
 Source = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")]
+Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT")]
 Switch = tyro.conf.FlagCreatePairsOff[bool]
 
 
@@ -36,10 +37,10 @@ def write(
     file: Source = None,
     samples: int = 1,
     tokens: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 0.95,
-    top_p_below: float = 1.0,
+    temperature: Number = None,
+    top_k: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
+    top_p: Number = None,
+    top_p_below: Number = None,
     seed: int = 0,
     json: Switch = False,
     debug: Switch = False,
@@ -47,6 +48,8 @@ def write(
     """Continue a text; the words appear as they are drawn.
 
     Examples:  flaxgen write 床前明月光      flaxgen write "Once upon a time" --model weights/gpt2 --tokens 60
+
+    How a token is chosen is the model folder's own rule (top-p 0.95 where it has none), changed by the options below.
 
     Args:
         prompt: What to continue. Without it, --file or standard input is read.
@@ -64,9 +67,8 @@ def write(
     """
     text = _given(prompt, file)
     writer = _writer(model)
-    from flaxgen import rules
-
-    rule = rules.Rule(temperature=temperature, top_k=top_k, top_p=top_p, top_p_below=top_p_below)
+    wishes = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "top_p_below": top_p_below}
+    rule = writer.rule.replace(**{name: value for name, value in wishes.items() if value is not None})
     if json:
         with _waiting("writing"):
             (several,) = writer.write([text], samples=samples, tokens=tokens, rule=rule, seed=seed)

@@ -63,14 +63,18 @@ class Writer:
     >>> texts = writer("床前明月光", samples=3, tokens=24, seed=0)    # a list of 3 continuations
     """
 
-    def __init__(self, model: transformer.Transformer | None = None, params: Params = None, text: Any = None):
+    def __init__(
+        self, model: transformer.Transformer | None = None, params: Params = None, text: Any = None, *, rule: rules.Rule | None = None
+    ):
         if model is None:
             model, params, text = weights.load(bundled())
+            rule = rule or weights.describe(bundled())["rule"]
         if text is None:
             raise Mismatch(
                 "this model has no vocabulary, so it reads and writes token ids only; convert it with --vocab FILE, or use flaxgen.generate"
             )
         self.model, self.params, self.text = model, params, text
+        self.rule = rule or rules.Rule(top_p=0.95)
         deep = model.config.layers > DEEPEST_UNROLLED_ON_CPU and jax.default_backend() == "cpu"
         self.layers = "dispatched" if deep else "unrolled"
         # Control tokens mean nothing to a reader, and rows past the vocabulary were never trained.
@@ -80,7 +84,7 @@ class Writer:
     @classmethod
     def load(cls, folder) -> "Writer":
         """The writer of a flaxgen folder, as flaxgen.save, `python -m convert` and `python -m train export` write them."""
-        return cls(*weights.load(folder))
+        return cls(*weights.load(folder), rule=weights.describe(folder)["rule"])
 
     def __call__(
         self,
@@ -94,8 +98,8 @@ class Writer:
         """`samples` continuations of the prompt; for a list of prompts, a list of such lists.
 
         tokens: how many to draw at most, by default 128 or what the model's context has room for; an end token ends a text sooner.
-        rule: by default Rule(top_p=0.95). seed: a number, or one for each prompt; the same prompt, seed and sample number draw the same
-        noise whatever other prompts stand beside it.
+        rule: by default the writer's own, `writer.rule`. seed: a number, or one for each prompt; the same prompt, seed and sample number
+        draw the same noise whatever other prompts stand beside it.
         """
         written = self.write([prompt] if isinstance(prompt, str) else prompt, samples=samples, tokens=tokens, rule=rule, seed=seed)
         texts = [[one.text for one in several] for several in written]
@@ -168,7 +172,7 @@ class Writer:
             tokens = max(1, min(DEFAULT_TOKENS, self.model.config.positions - max(map(len, ids), default=0)))
         token_BT, length_B = self._batch(ids, more=tokens)
         chain = autoregressive.Autoregressive(self.model, self._room(tokens), self.layers)
-        given = self._given(token_BT, length_B, rule or rules.Rule(top_p=0.95), tokens)
+        given = self._given(token_BT, length_B, rule or self.rule, tokens)
         return chain, self._keys(seed, len(token_BT), samples), given, int(tokens)
 
     def _given(self, token_BT: np.ndarray, length_B: np.ndarray, rule: rules.Rule, limit: int) -> autoregressive.Prompt:

@@ -1,7 +1,7 @@
 """A model on disk: config.json, model.safetensors, the tokenizer's files and a README.md in one folder.
 
     config.json   {"format": "flaxgen-1", "architecture": "transformer", "config": {sizes}, "text": {tokenizer},
-                   "end": [ids], "source": {...}}
+                   "end": [ids], "rule": {what a Writer draws by, unless told otherwise}, "source": {...}}
 
 The text section's "reserved" counts rows of the embedding that no entry of the vocabulary uses.
 """
@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 import flaxgen.text
-from flaxgen import disk, errors, folders, tensors
+from flaxgen import disk, errors, folders, rules, tensors
 from flaxgen.errors import Incomplete, Mismatch
 from flaxgen.models import config as sizes
 from flaxgen.models import transformer
@@ -43,7 +43,7 @@ def nest(flat: dict[str, Array]) -> Params:
 
 
 def describe(folder) -> dict[str, Any]:
-    """The checked config.json of a flaxgen folder, its "config" section as a Config."""
+    """The checked config.json of a flaxgen folder, its "config" section as a Config and its "rule" as a Rule."""
     folder = pathlib.Path(folder)
     path = folder / "config.json"
     if not path.is_file():
@@ -65,6 +65,11 @@ def describe(folder) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise Mismatch(f'{path}: "config": {error}; restore the file as it was written') from None
     _check_end(path, card)
+    try:
+        card["rule"] = rules.Rule(**(card.get("rule") or {"top_p": 0.95}))
+        card["rule"].rows(1)
+    except (TypeError, ValueError) as error:
+        raise Mismatch(f'{path}: "rule": {error}; restore the file as it was written') from None
     return card
 
 
@@ -124,12 +129,22 @@ def check_shapes(where, got: dict[str, tuple], wanted: dict[str, tuple]) -> None
 
 
 def save(
-    folder, model, params: Params, text=None, *, dtype=None, end=None, source=None, readme: str | None = None, force: bool = False
+    folder,
+    model,
+    params: Params,
+    text=None,
+    *,
+    dtype=None,
+    end=None,
+    rule=None,
+    source=None,
+    readme: str | None = None,
+    force: bool = False,
 ) -> None:
     """Writes a flaxgen folder whole or not at all; an existing one is left alone without `force`.
 
     dtype: "float32", "bfloat16" or None for what the leaves have. end: ids that end a text, by default those of `text`.
-    source: JSON-able provenance.
+    rule: fields of the Rule that a Writer draws by. source: JSON-able provenance.
     readme: the model's card, by default the source in a sentence.
     """
     config = model.config
@@ -143,6 +158,7 @@ def save(
         "config": dataclasses.asdict(config),
         "text": None,
         "end": end,
+        "rule": rule,
         "source": source,
     }
     if text is not None and len(text) > config.vocab:

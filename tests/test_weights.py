@@ -152,6 +152,8 @@ def test_another_vocabulary_is_refused(folder):
         (lambda card: card["config"].pop("wiring"), "wiring"),
         (lambda card: card.update(config=[]), '"config"'),
         (lambda card: card.update(end=[99]), '"end" is'),
+        (lambda card: card.update(rule={"top_p": 7}), "top_p=7"),
+        (lambda card: card.update(rule={"mood": 7}), "mood"),
         (lambda card: card["text"].update(reserved=1), "the model 16 rows"),
         (lambda card: card["text"].update(reserved="x"), "'x' reserved rows"),
         (lambda card: card["config"].update(layers=10**6), "1000000 layers"),

@@ -132,7 +132,9 @@ def export(folder: pathlib.Path, target: pathlib.Path, *, dtype: str = "bfloat16
     settings = card["settings"] | {name: pathlib.Path(card["settings"][name]).name for name in ("data", "dev")}  # no paths of this machine
     source = {"recipe": card["recipe"], "settings": settings, "data": card["data"], "starts": card["starts"]} | facts
     end = [run.text.control[END]]
-    weights.save(target, run.task.model, params, run.text, dtype=dtype, end=end, source=source, readme=readme, force=force)
+    weights.save(
+        target, run.task.model, params, run.text, dtype=dtype, end=end, rule=sample.RULE, source=source, readme=readme, force=force
+    )
 
 
 def epoch_tokens(folder: pathlib.Path) -> int:

@@ -6,10 +6,10 @@ import numpy as np
 from flaxgen import loop, rules
 from flaxgen.chains import autoregressive
 
-RULE = rules.Rule(temperature=0.8, top_p=0.9)
+RULE = {"temperature": 0.8, "top_p": 0.9}
 
 
-def continuations(model, params, text, prompts: list[str], *, end: int, seed: int = 0, rule: rules.Rule = RULE) -> list[str]:
+def continuations(model, params, text, prompts: list[str], *, end: int, seed: int = 0) -> list[str]:
     """The continuation of each prompt up to the end token or the last position; rows of one call are drawn together."""
     ids = [text.encode(prompt) for prompt in prompts]
     positions = model.config.positions
@@ -19,7 +19,8 @@ def continuations(model, params, text, prompts: list[str], *, end: int, seed: in
         token_BT[row, : len(prompt)] = prompt
     steps = positions - width
     control = [i for i in text.control.values() if i != end]
-    given = autoregressive.prompt(token_BT, np.asarray([len(prompt) for prompt in ids], np.int32), rule=rule, end=[end], ban=control)
+    length_B = np.asarray([len(prompt) for prompt in ids], np.int32)
+    given = autoregressive.prompt(token_BT, length_B, rule=rules.Rule(**RULE), end=[end], ban=control)
     chain = autoregressive.Autoregressive(model, room=steps)
     drawn = loop.generate(chain, params, jax.random.key(seed), given, steps=steps)
     return [text.decode(row) for row in drawn.rows()]

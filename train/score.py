@@ -45,7 +45,7 @@ def score(folder: pathlib.Path, verses: pathlib.Path) -> dict:
         "grams_known_of_poets": verse.known(originals, known),
         "grams_repeated": verse.repeated(poems),
         "grams_repeated_of_poets": verse.repeated(originals),
-        "rule": {"temperature": sample.RULE.temperature, "top_p": sample.RULE.top_p},
+        "rule": sample.RULE,
         "samples": {prompt: [prompt + each for each in several] for prompt, several in tries(model, params, text, end).items()},
         "seconds": round(time.monotonic() - began, 1),
     }

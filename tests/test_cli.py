@@ -117,9 +117,13 @@ def test_help_teaches_and_names_the_clone_for_training(flaxgen):
     assert flaxgen()[1] == out
 
 
+# A program that a background shell starts inherits SIGINT ignored; a person's does not.
+PROGRAM = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from flaxgen import cli; cli.main()"
+
+
 def started(*words):
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
-    return subprocess.Popen([sys.executable, "-m", "flaxgen.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
 
 
 def test_ctrl_c_ends_cleanly_in_the_midst_of_a_text():

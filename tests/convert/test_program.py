@@ -16,9 +16,13 @@ from flaxgen import errors
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-def start(*arguments, **more):
-    command = [sys.executable, "-m", "convert", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+# A program that a background shell starts inherits SIGINT ignored; a person's does not.
+PROGRAM = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); runpy.run_module('convert', run_name='__main__')"
+
+
+def start(*arguments):
+    command = [sys.executable, "-c", PROGRAM, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_the_program_says_what_it_will_do_and_a_dry_run_stops_there(golden, tmp_path, capsys):
@@ -115,7 +119,7 @@ def test_an_interrupt_leaves_no_target_and_no_temporary_folder(number, tmp_path)
     source.mkdir()
     _large(source, layers=40)
     (tmp_path / "out").mkdir()
-    program = start(source, tmp_path / "out/one", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    program = start(source, tmp_path / "out/one")
     deadline = time.monotonic() + 60
     while not list((tmp_path / "out").glob(".one.*/model.safetensors")):
         assert program.poll() is None and time.monotonic() < deadline, program.communicate()

@@ -264,7 +264,7 @@ def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path):
         wordpiece.WordPiece.load(tmp_path / "absent.txt")
     with pytest.raises(errors.Incomplete, match="is a folder"):
         wordpiece.WordPiece.load(tmp_path)
-    with pytest.raises(errors.Incomplete, match="cannot be read"):
+    with pytest.raises(errors.Unsafe, match="not a file name"):
         wordpiece.WordPiece.load("a\0b")
 
 

@@ -7,11 +7,9 @@ INDEX is the released model.ckpt-100000.index (tests/golden/gpt2_ml_real_index h
 
 import argparse
 import datetime
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import re
 import shutil
 import statistics
@@ -22,6 +20,7 @@ import time
 
 import google_crc32c
 import numpy as np
+import report
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -124,11 +123,11 @@ def main() -> None:
     options = parser.parse_args()
     folder = pathlib.Path(tempfile.mkdtemp(prefix="convert-", dir=options.folder))
     try:
-        report = measure(options, folder)
+        measured = measure(options, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(report, indent=1) + "\n")
+    options.out.write_text(json.dumps(measured, indent=1) + "\n")
 
 
 def measure(options, folder: pathlib.Path) -> dict:
@@ -156,10 +155,15 @@ def measure(options, folder: pathlib.Path) -> dict:
     for name, row in rows.items():
         print(f"{name:30}{row['seconds']:9.1f}{row.get('times_copy', 1):9.2f}{row.get('peak_over_imports_MB', 0):23.0f}")
     print(f"the way back: {tensors} tensors, {wrong} differ in a bit")
-    versions = {name: importlib.metadata.version(name) for name in ("numpy", "google-crc32c", "ml_dtypes")}
-    return {"bytes": data.stat().st_size, "layers": options.layers, "rows": rows, "back": {"tensors": tensors, "differing": wrong},
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
-            "versions": versions | {"python": platform.python_version()}, "date": datetime.date.today().isoformat()}  # fmt: skip
+    return {
+        "bytes": data.stat().st_size,
+        "layers": options.layers,
+        "rows": rows,
+        "back": {"tensors": tensors, "differing": wrong},
+        "machine": report.machine(),
+        "versions": report.versions(["numpy", "google-crc32c", "ml_dtypes"]),
+        "date": datetime.date.today().isoformat(),
+    }
 
 
 if __name__ == "__main__":

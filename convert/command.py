@@ -81,7 +81,8 @@ def run(options: Options) -> None:
     """Recognise, plan, print, and unless it is a dry run write."""
     from convert import describe, formats, matching, plan, source, target
 
-    target.check(options.target, options.source, options.force)
+    if not options.dry_run:
+        target.check(options.target, options.source, options.force)
     opened = source.open_source(options.source)
     made = plan.make(opened, matching.match(opened, options.model), formats.FORMATS[options.to], options.dtype, options.vocab)
     print(describe.text(made), flush=True)

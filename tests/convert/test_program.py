@@ -31,6 +31,8 @@ def test_the_program_says_what_it_will_do_and_a_dry_run_stops_there(golden, tmp_
     for part in ("92,640 parameters", "52 in, 370,560 bytes", "52 out", "MB beside the program", "global_step", "ids only", "dry run"):
         assert part in said
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "one").mkdir()
+    assert tiny.run(golden / "gpt2_ml", tmp_path / "one", "--dry-run") == 0
 
 
 def test_an_existing_target_is_left_alone_without_force(golden, tmp_path, capsys):

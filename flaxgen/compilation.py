@@ -1,4 +1,4 @@
-"""The persistent compilation cache of the command lines."""
+"""The persistent compilation cache of the programs."""
 
 import os
 import pathlib

@@ -78,8 +78,10 @@ def command(name: str, words: list[str]) -> int:
     size = recipes.size(given.pop("tiny", "false"))
     settings = recipes.RECIPES[name](size)
     recipes.override(settings, given)  # a mistake is named before anything is imported or written
+    from flaxgen import compilation
     from train import run
 
+    compilation.keep()
     return run.train(name, settings, given, folder)
 
 

@@ -50,7 +50,7 @@ def parse_json(raw: bytes, path: pathlib.Path) -> dict:
     if raw.count(b"{") + raw.count(b"[") > 3 * OBJECT_LIMIT or raw.count(b",") > 20 * OBJECT_LIMIT:
         raise errors.TooLarge(f"{path}: more JSON than {OBJECT_LIMIT:,} tensors need")
     try:
-        value = json.loads(raw.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
+        value = json.loads(raw.decode("utf-8"), object_pairs_hook=once, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise errors.Corrupt(f"{path}: not valid JSON ({error}). The file is damaged: fetch or save it again") from error
     if not isinstance(value, dict):
@@ -58,7 +58,8 @@ def parse_json(raw: bytes, path: pathlib.Path) -> dict:
     return value
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict:
+def once(pairs: list[tuple[str, object]]) -> dict:
+    """For json.loads as object_pairs_hook: the object, or a ValueError where a key appears twice."""
     result = dict(pairs)
     if len(result) != len(pairs):
         seen: set[str] = set()

@@ -44,7 +44,7 @@ def table(path) -> dict[str, int]:
     """A JSON object of names and ids; the ids are 0 to n - 1, each once."""
     text = _decoded(path)
     try:
-        rows = json.loads(text, object_pairs_hook=_without_doubles)
+        rows = json.loads(text, object_pairs_hook=disk.once)
     except (ValueError, RecursionError) as error:
         raise Corrupt(f"{path} is not the JSON of a vocabulary: {error or 'too deep'}; fetch the file again") from None
     if not isinstance(rows, dict) or not rows:
@@ -73,15 +73,6 @@ def _decoded(path) -> str:
     if "\0" in text:
         raise Corrupt(f"{path} holds a NUL at character {text.index(chr(0))}: a binary file, not a vocabulary; name the vocabulary file")
     return text
-
-
-def _without_doubles(pairs: list[tuple[str, object]]) -> dict:
-    rows = dict(pairs)
-    if len(rows) != len(pairs):
-        seen: set[str] = set()
-        twice = next(name for name, _ in pairs if name in seen or seen.add(name))
-        raise ValueError(f"the name {twice!r} stands twice")
-    return rows
 
 
 def _kind(value) -> str:

@@ -216,7 +216,7 @@ BROKEN_VOCAB = {
     "truth for ids": (b'{"a": true}', errors.Mismatch, "1 ids are not whole numbers"),
     "a gap": (b'{"a": 0, "b": 2}', errors.Mismatch, "not 0 to 1, each once"),
     "an id twice": (b'{"a": 0, "b": 0}', errors.Mismatch, "not 0 to 1, each once"),
-    "a name twice": (b'{"a": 0, "b": 1, "a": 1}', errors.Corrupt, "the name 'a' stands twice"),
+    "a name twice": (b'{"a": 0, "b": 1, "a": 1}', errors.Corrupt, "key 'a' appears twice"),
     "too few": (b'{"a": 0, "b": 1}', errors.Mismatch, "no token for the byte 0x00"),
     "huge ids": (b'{"a": 99999999999999999999999999}', errors.Mismatch, "not 0 to 0"),
 }

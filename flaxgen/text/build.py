@@ -1,6 +1,7 @@
-"""A WordPiece vocabulary from a corpus: its characters by frequency."""
+"""A WordPiece vocabulary from a corpus: its characters by frequency; and one extended by the characters that it lacks."""
 
 import collections
+import dataclasses
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
@@ -14,15 +15,23 @@ _CHINESE = "，。、；：？！“”‘’（）《》〈〉「」『』【�
 
 def count(texts: Iterable[str], *, case: Literal["lower", "keep"] = "lower") -> collections.Counter[str]:
     """How often each character opens a word, and, as "##x", stands further inside one."""
+    counts: collections.Counter[str] = collections.Counter()
+    for word, times in words(texts, case=case).items():
+        for piece in _pieces(word):
+            counts[piece] += times
+    return counts
+
+
+def words(texts: Iterable[str], *, case: Literal["lower", "keep"] = "lower") -> collections.Counter[str]:
+    """How often each word stands in the texts, as a WordPiece vocabulary is asked for it."""
     chunks: collections.Counter[str] = collections.Counter()
     for text in texts:
         chunks.update(characters.chunks(text))
-    counts: collections.Counter[str] = collections.Counter()
+    found: collections.Counter[str] = collections.Counter()
     for chunk, times in chunks.items():
         for word in characters.words(chunk, case):
-            for place, character in enumerate(word):
-                counts["##" + character if place else character] += times
-    return counts
+            found[word] += times
+    return found
 
 
 def vocabulary(
@@ -47,6 +56,30 @@ def vocabulary(
             break
         tokens[token] = None
     return wordpiece.WordPiece(tuple(tokens), case)
+
+
+def extend(text: wordpiece.WordPiece, texts: Iterable[str], *, size: int | None = None, least: int = 1) -> wordpiece.WordPiece:
+    """The same tokenizer with the characters behind it that the texts' unknown words want, the most frequent first.
+
+    Old ids stay as they are, and so does the cut of every word that could be spelled before. size: the most tokens there may be in all.
+    Characters seen fewer than `least` times in unknown words are left out; what needs them stays [UNK].
+    """
+    if size is not None and size < len(text):
+        raise ValueError(f"size: got {size}, wanted at least {len(text)}, which the vocabulary has already; allow more, or leave it out")
+    known, unknown = set(text.tokens), text.control[wordpiece.UNKNOWN]
+    counts: collections.Counter[str] = collections.Counter()
+    for word, times in words(texts, case=text.case).items():
+        if len(word) <= wordpiece.LONGEST and unknown in text.encode(word):
+            for piece in _pieces(word):
+                if piece not in known:
+                    counts[piece] += times
+    wanted = sorted((piece for piece in counts if counts[piece] >= least), key=lambda piece: (-counts[piece], piece))
+    room = None if size is None else size - len(text)
+    return dataclasses.replace(text, tokens=(*text.tokens, *wanted[:room]))
+
+
+def _pieces(word: str) -> list[str]:
+    return [word[0], *("##" + character for character in word[1:])]
 
 
 def _always(case: str) -> list[str]:

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from flaxgen.text import build
+from flaxgen.text import build, wordpiece
 
 POEMS = ["床前明月光，疑是地上霜。", "举头望明月，低头思故乡。", "明月 GPT2 and カナ"]
 
@@ -55,6 +55,36 @@ def test_upper_case_is_kept_where_asked_for():
 def test_own_control_tokens_have_the_first_ids():
     text = build.vocabulary(POEMS, size=400, control=("[PAD]", "[UNK]", "[END]", "<S>"))
     assert text.control == {"[PAD]": 0, "[UNK]": 1, "[END]": 2, "<S>": 3}
+
+
+def test_an_extended_vocabulary_keeps_its_ids_and_spells_the_new_texts():
+    text = build.vocabulary(POEMS, size=400)
+    new = ["红楼梦里红楼", "гора"]
+    longer = build.extend(text, new)
+    assert longer.tokens[: len(text)] == text.tokens
+    assert longer.tokens[len(text) :] == ("楼", "红", "##а", "##о", "##р", "г", "梦", "里")  # twice each, then by code
+    for poem in POEMS:
+        assert longer.encode(poem) == text.encode(poem)
+    assert all(longer.control["[UNK]"] not in longer.encode(one) for one in new)
+    assert build.extend(longer, new) == longer
+
+
+def test_only_the_characters_of_unknown_words_are_added():
+    text = wordpiece.WordPiece(("[UNK]", "gora", "a"), end=(0,))
+    longer = build.extend(text, ["gora gora", "goa"])
+    assert longer.tokens == ("[UNK]", "gora", "a", "##a", "##o", "g") and longer.end == (0,)
+    assert longer.encode("gora") == [1]
+
+
+def test_an_extension_stays_within_its_size_and_least_count():
+    text = build.vocabulary(POEMS, size=400)
+    new = ["红楼梦里红楼"]
+    assert build.extend(text, new, size=len(text) + 1).tokens[len(text) :] == ("楼",)
+    assert build.extend(text, new, size=len(text)) == text
+    assert build.extend(text, new, least=2).tokens[len(text) :] == ("楼", "红")
+    assert build.extend(text, ["\u0301" + "б" * 201]) == text  # nothing, and a word too long to be spelled
+    with pytest.raises(ValueError, match=f"size: got 9, wanted at least {len(text)}"):
+        build.extend(text, new, size=9)
 
 
 @pytest.mark.parametrize(

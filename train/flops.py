@@ -72,7 +72,7 @@ def _layer(config: sizes.Config, length: int) -> int:
     return 2 * (4 * width**2 + 2 * width * hidden) + 4 * length * width
 
 
-def training(config: sizes.Config, length: int, *, frozen: int = 0) -> int:
+def a_token(config: sizes.Config, length: int, *, frozen: int = 0) -> int:
     """Model FLOPs a token, forward and backward: 3 times `forward`, since every product has two in its gradient; MFU is by these.
 
     frozen: elements of kernels that are not trained; each saves the 2 FLOPs of its own gradient. (What LoRA adds, 6 r (in + out) a
@@ -82,7 +82,7 @@ def training(config: sizes.Config, length: int, *, frozen: int = 0) -> int:
 
 
 def executed(config: sizes.Config, length: int, remat: Remat, *, chunks: int = 1, frozen: int = 0) -> int:
-    """FLOPs a token that the device does, `training` and what is computed again in the backward pass; HFU is by these.
+    """FLOPs a token that the device does, `a_token` and what is computed again in the backward pass; HFU is by these.
 
     "dots" does scores and mixing again, 4 T D a layer; "full" all of a layer, save the last product in the wiring "pre", whose result
     nothing asks for. A loss in chunks does the output head again.
@@ -90,15 +90,15 @@ def executed(config: sizes.Config, length: int, remat: Remat, *, chunks: int = 1
     last = 2 * config.width * config.hidden if config.wiring == "pre" else 0
     again = {"none": 0, "dots": 4 * length * config.width, "full": _layer(config, length) - last}[remat]
     head = 2 * config.width * config.vocab if chunks > 1 else 0
-    return training(config, length, frozen=frozen) + config.layers * again + head
+    return a_token(config, length, frozen=frozen) + config.layers * again + head
 
 
 def formula(config: sizes.Config, length: int) -> str:
-    """The count of `training` in words and numbers, for the start of a run."""
+    """The count of `a_token` in words and numbers, for the start of a run."""
     c = config
     symbols = "3 × (L × (2 × (4 D² + 2 D F) + 4 T D) + 2 D V)"
     numbers = f"L={c.layers} D={c.width} F={c.hidden} T={length} V={c.vocab}"
-    return f"FLOPs a token, forward and backward: {symbols} = {training(c, length):.4g} with {numbers}"
+    return f"FLOPs a token, forward and backward: {symbols} = {a_token(c, length):.4g} with {numbers}"
 
 
 def per_device(tree: Any, specs: Any, mesh: dict[str, int]) -> int:

@@ -12,30 +12,24 @@ GRACE = 1.0  # seconds that the watchdog's own thread has before faulthandler's,
 
 
 class Watchdog(contextlib.AbstractContextManager):
-    """Prints the stacks of all threads on stderr and into `file` and ends the program with code 1 when `seconds` pass without a beat.
+    """Prints the stacks of all threads into `file` and on stderr, and ends the program with code 1, when `seconds` pass without a beat.
 
-    Where a call into C never gives the interpreter back, faulthandler's own thread does it GRACE seconds later, on stderr alone. patience:
-    seconds until the first beat, when there is much to compile. 0 seconds: it never barks.
+    Where a call into C never gives the interpreter back, faulthandler's own thread does it GRACE seconds later, on stderr alone.
     """
 
-    def __init__(self, seconds: float, file: pathlib.Path, *, patience: float | None = None):
-        self.seconds, self.file, self.patience = seconds, file, 10 * seconds if patience is None else max(patience, seconds)
+    def __init__(self, seconds: float, file: pathlib.Path):
+        self.seconds, self.file = seconds, file
         self.over = threading.Event()
 
     def __enter__(self):
-        if self.seconds:
-            self._arm(self.patience)
-            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+        self.beat()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
         return self
 
     def beat(self) -> None:
         """An update has finished."""
-        if self.seconds:
-            self._arm(self.seconds)
-
-    def _arm(self, seconds: float) -> None:
-        self.limit, self.deadline = seconds, time.monotonic() + seconds
-        faulthandler.dump_traceback_later(seconds + GRACE, exit=True, file=2)
+        self.deadline = time.monotonic() + self.seconds
+        faulthandler.dump_traceback_later(self.seconds + GRACE, exit=True, file=2)
 
     def _watch(self) -> None:
         while not self.over.wait(max(self.deadline - time.monotonic(), 0.0)):
@@ -43,9 +37,7 @@ class Watchdog(contextlib.AbstractContextManager):
                 self._bark()
 
     def _bark(self) -> None:
-        words = (
-            f"train: no update has finished for {self.limit:g} s; all threads stood here, and the program ends (saved is what was saved)\n"
-        )
+        words = f"train: no update has finished for {self.seconds:g} s, and the program ends; its threads stood here\n"
         try:
             with open(self.file, "a", encoding="utf-8") as file:
                 for number in (file.fileno(), 2):
@@ -56,8 +48,7 @@ class Watchdog(contextlib.AbstractContextManager):
 
     def __exit__(self, *_):
         self.over.set()
-        if self.seconds:
-            faulthandler.cancel_dump_traceback_later()
+        faulthandler.cancel_dump_traceback_later()
 
 
 # Setting, the value at which it can still help, and what it does; the cheapest first.

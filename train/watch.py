@@ -19,57 +19,57 @@ import numpy as np
 import rich.console
 import rich.progress
 
+from train import flops, hosts
+
 LINES_APART = 20.0  # seconds between two lines where there is no terminal
 AGAIN = ("skipped",)  # events that a resumed run makes again; the others are history and stay
 
 
 class Record:
-    """Counts tokens and seconds, and writes them with the numbers of every `every`-th update.
+    """Counts tokens and seconds, and writes them with the numbers of every settings.note-th update to log.jsonl and where else is asked.
 
-    facts: {"tokens", "seconds"} of the run so far, as `facts` gave them. flops: model FLOPs a token; peak: FLOP/s of all devices together,
-    None where it is not known. Loss, norm and whatever else an update tells are written as the shortest decimals that give the same float32
-    again, so that two series can be compared bit by bit.
+    folder: the run's. settings: note, steps, dtype, tensorboard and profile are read. cost: model FLOPs a token. facts: of the checkpoint,
+    as `facts` gave them; what the log holds after update `done` is dropped. Loss and norm are written as the shortest decimals that give
+    the same float32 again, so that two series can be compared bit by bit.
     """
 
-    def __init__(
-        self, log: pathlib.Path, meter: "Meter", *, facts: dict, every: int = 10, flops: int = 0, peak: float | None = None, board=None
-    ):
-        self.log, self.meter, self.every, self.board = log, meter, every, board
-        self.share = flops / peak if peak else None  # of all devices' time that a token takes at their peak
-        self.tokens, self.before, self.began = facts.get("tokens", 0), facts.get("seconds", 0.0), time.monotonic()
-        self.marks = collections.deque(maxlen=every + 1)  # (moment, tokens) after each of the last updates
+    def __init__(self, folder: pathlib.Path, settings, *, cost: int, facts: dict, done: int):
+        self.log, self.every = folder / "log.jsonl", settings.note
+        self.before, self.began = facts.get("seconds", 0.0), time.monotonic()
+        self.tokens, self.skipped, self.rollbacks = (facts.get(name, 0) for name in ("tokens", "skipped", "rollbacks"))
+        peak = flops.peak(jax.devices()[0].device_kind, settings.dtype)
+        self.share = cost / peak / jax.device_count() if peak else None  # of a second of all devices at their peak, that a token takes
+        self.marks = collections.deque(maxlen=settings.note + 1)  # (moment, tokens) after each of the last updates
+        self.profile = Profile(window(settings.profile), folder / "profile")
+        self.board = board(folder / "tensorboard", done) if settings.tensorboard == "yes" else None
+        self._open(done)
+        self.meter = Meter(done, settings.steps)
 
-    def __enter__(self):
-        self.file = open(self.log, "a", encoding="utf-8") if first() else None
-        return self
+    def _open(self, done: int) -> None:
+        trim(self.log, done)
+        self.file = self.log.open("a", encoding="utf-8") if hosts.first() else None
 
-    def __exit__(self, *_):
-        if self.board:
-            self.board.close()
-        if self.file:
-            self.file.close()
+    def close(self) -> None:
+        for part in (self.profile, self.meter, self.board, self.file):
+            if part:
+                part.close()
 
     def facts(self) -> dict:
-        """What the next Record of this run begins with."""
+        """What the next Record of this run begins with; skipped: how many batches were left out; rollbacks: how often it went back."""
+        return self._spent() | {"skipped": self.skipped, "rollbacks": self.rollbacks}
+
+    def _spent(self) -> dict:
         return {"tokens": self.tokens, "seconds": round(self.before + time.monotonic() - self.began, 1)}
 
-    def note(self, step: int, now: dict) -> bool:
-        """Takes down what update `step` told: "loss", "norm", "weight" and any other scalars; False where it was not finite, so no update.
-
-        Such an update is an event of its own and enters no count.
-        """
-        now = jax.device_get(now)
-        numbers = {name: exact(value) for name, value in now.items() if name != "weight"}
-        if not math.isfinite(now["loss"] + now["norm"]):
-            self.event(step, "skipped", **numbers)
-            return False
-        self.tokens += int(now["weight"])
+    def note(self, step: int, loss: float, norm: float, weight: int, **more: float) -> None:
+        """Takes down update `step`, which learnt from `weight` tokens; more: other numbers of it, as rate."""
+        self.tokens += weight
         self.marks.append((time.monotonic(), self.tokens))
         speed = self._speed()
-        self.meter.show(step, float(now["loss"]), speed.get("tokens_per_s"), speed.get("mfu"))
+        self.meter.show(step, loss, speed.get("tokens_per_s"), speed.get("mfu"))
         if step % self.every == 0:
-            self.write({"step": step} | numbers | self.facts() | speed)
-        return True
+            numbers = {name: exact(value) for name, value in ({"loss": loss, "norm": norm} | more).items()}
+            self.write({"step": step} | numbers | self._spent() | speed)
 
     def _speed(self) -> dict:
         """Of the last `every` updates; nothing after the first, which was compiled."""
@@ -87,13 +87,17 @@ class Record:
         spent = time.monotonic() - start
         self.marks = collections.deque(((moment + spent, tokens) for moment, tokens in self.marks), self.marks.maxlen)
 
-    def rewind(self, facts: dict) -> None:
-        """Goes back to the tokens of an earlier checkpoint; the seconds are spent."""
-        self.tokens = facts.get("tokens", 0)
+    def back(self, step: int, facts: dict, *, skipped: int, rollbacks: int) -> None:
+        """The run has gone back to the checkpoint of `step` with these facts; the numbers after it are dropped, the seconds stay spent."""
+        self.tokens, self.skipped, self.rollbacks = facts.get("tokens", 0), skipped, rollbacks
         self.marks.clear()
+        if self.file:
+            self.file.close()
+        self._open(step)
+        self.event(step, "rollback", skipped=skipped, rollbacks=rollbacks)
 
     def event(self, step: int, name: str, **facts) -> None:
-        """A line for what is no update: "resumed", "rollback", "damaged", …"""
+        """A line for what is no update: "resumed", "skipped", "rollback", "damaged", …"""
         self.write({"step": step, "event": name} | facts)
 
     def write(self, line: dict) -> None:
@@ -107,18 +111,10 @@ class Record:
                     self.board.add_scalar(name, value, line["step"])
 
 
-def exact(value) -> int | float | str:
-    """A scalar for JSON: a float32 as the shortest decimal that gives it back; "nan", "inf" and "-inf", which JSON lacks, as words."""
-    value = np.asarray(value)
-    if value.dtype.kind in "iub":
-        return int(value)
-    word = str(value.astype(np.float32))
-    return float(word) if np.isfinite(value) else word
-
-
-def first() -> bool:
-    """Whether this process is the one that writes."""
-    return jax.process_index() == 0
+def exact(value: float) -> float | str:
+    """A float32 as the shortest decimal that gives it back; "nan", "inf" and "-inf", which JSON lacks, as words."""
+    word = str(np.float32(value))
+    return float(word) if math.isfinite(value) else word
 
 
 def board(folder: pathlib.Path, done: int):
@@ -129,7 +125,7 @@ def board(folder: pathlib.Path, done: int):
         raise ImportError(
             'TensorBoard needs tensorboardX; install it with pip install -e ".[log]", or leave it out of the settings'
         ) from None
-    return tensorboardX.SummaryWriter(str(folder), purge_step=done + 1) if first() else None
+    return tensorboardX.SummaryWriter(str(folder), purge_step=done + 1) if hosts.first() else None
 
 
 def lines(log: pathlib.Path) -> Iterator[dict]:
@@ -144,7 +140,7 @@ def lines(log: pathlib.Path) -> Iterator[dict]:
 
 def trim(log: pathlib.Path, done: int) -> None:
     """Drops the lines after update `done`, which will be made again, and what is cut short; events that are history stay."""
-    if not first() or not log.is_file():
+    if not hosts.first() or not log.is_file():
         return
     whole = log.with_name(f"{log.name}.new")
     with open(whole, "w", encoding="utf-8") as file:
@@ -164,16 +160,13 @@ class Meter:
         console = rich.console.Console(file=sys.stderr)
         left = rich.progress.TimeRemainingColumn()
         columns = ["{task.description}", rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(), left]
-        lively = console.is_terminal and first()
+        lively = console.is_terminal and hosts.first()
         self.bar = rich.progress.Progress(*columns, console=console, speed_estimate_period=600) if lively else None
-
-    def __enter__(self):
         if self.bar:
             self.bar.start()
-            self.task = self.bar.add_task("compiling", total=self.total, completed=self.done)
-        return self
+            self.task = self.bar.add_task("compiling", total=total, completed=done)
 
-    def __exit__(self, *_):
+    def close(self) -> None:
         if self.bar:
             self.bar.stop()
 
@@ -183,7 +176,7 @@ class Meter:
         now = time.monotonic()
         if self.bar:
             self.bar.update(self.task, completed=step, description=words)
-        elif first() and (now - self.said >= LINES_APART or step == self.total):
+        elif hosts.first() and (now - self.said >= LINES_APART or step == self.total):
             self.said = now
             left = (now - self.began) / max(step - self.done, 1) * (self.total - step)
             print(f"step {step}/{self.total}  {words}  {clock(left)} left", file=sys.stderr, flush=True)
@@ -205,11 +198,11 @@ def window(word: str) -> range:
     return range(int(found[1]), int(found[2]) + 1)
 
 
-class Profile(contextlib.AbstractContextManager):
+class Profile:
     """Traces the updates of `chosen` with jax's profiler into `folder`; TensorBoard's profile page and Perfetto read it."""
 
     def __init__(self, chosen: range, folder: pathlib.Path):
-        self.chosen, self.folder, self.on = chosen if first() else range(0), folder, False
+        self.chosen, self.folder, self.on = chosen if hosts.first() else range(0), folder, False
 
     def before(self, step: int) -> None:
         """To be called before update `step` is dispatched."""
@@ -221,9 +214,9 @@ class Profile(contextlib.AbstractContextManager):
         """To be called with what update `step` gives; the last of them is waited for."""
         if self.on and step >= self.chosen[-1]:
             jax.block_until_ready(result)
-            self.__exit__()
+            self.close()
 
-    def __exit__(self, *_):
+    def close(self) -> None:
         if self.on:
             self.on = False
             jax.profiler.stop_trace()

@@ -80,15 +80,20 @@ def choose(folder, documents: Iterable[str], *, length: int | None = None, vocab
     _, params, _ = weights.load(folder, dtype="float32")
     text = ended(text, folder)
     if isinstance(text, bytepair.BytePair) or fit.share <= UNKNOWN:
-        lost = f"; {fit.unknown:,} characters of {fit.characters:,} are unknown" if fit.unknown else ""
+        fate = "unknown" if isinstance(text, wordpiece.WordPiece) else "cut into bytes"
+        lost = f"; {fit.unknown:,} characters of {fit.characters:,} are {fate}" if fit.unknown else ""
         return Plan("keep", f"the vocabulary of {folder} is kept: its {len(text):,} tokens spell your text{lost}", text, config, params)
     return extend(text, texts, config, params, fit, seed)
 
 
 def sample(documents: Iterable[str]) -> list[str]:
     """The documents up to the first SAMPLE characters."""
-    left = itertools.accumulate(map(len, documents := list(documents)), lambda room, size: room - size, initial=SAMPLE)
-    texts = [document[:room] for document, room in zip(documents, left, strict=False) if room > 0]
+    texts, room = [], SAMPLE
+    for document in documents:
+        texts.append(document[:room])
+        room -= len(texts[-1])
+        if not room:
+            break
     if not any(map(str.strip, texts)):
         raise ValueError("the data holds no text; wanted at least one document")
     return texts

@@ -68,12 +68,12 @@ def memory_advice(error: BaseException, settings: dict | None = None) -> str | N
 
     settings: those of the run, so that only what they leave is named.
     """
-    text = str(error)
-    if not isinstance(error, MemoryError) and not re.search(r"out of memory|RESOURCE_EXHAUSTED.*alloc", text, re.IGNORECASE | re.DOTALL):
+    # As XLA says it on CPU and GPU (two ways) and on TPU, and CUDA itself.
+    found = re.search(r".*(?:out.of.memory|failed to allocate).*", str(error), re.IGNORECASE)
+    if not isinstance(error, MemoryError) and not found:
         return None
-    wanted = re.search(r"allocat\w*\s+(?:of\s+)?([\d.]+)\s*([KMGT]i?B|bytes)?", text)
-    asked = f" ({wanted[0]})" if wanted else ""
     given = settings or {}
     rows = [words for name, start, words in ADVICE if name not in given or start is None or given[name] == start]
-    listed = "\n".join(f"  {words}" for words in rows) or "  a smaller model or batch, or a device with more memory"
-    return f"memory has run out{asked}; what helps, the cheapest first:\n{listed}\n`python -m train RECIPE --plan …` counts the bytes"
+    listed = "\n".join(f"  {words}" for words in rows)
+    said = f" ({found[0].strip()[:200]})" if found else ""
+    return f"memory has run out{said}; what helps, the cheapest first:\n{listed}\n`python -m train RECIPE --plan …` counts the bytes"

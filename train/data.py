@@ -27,7 +27,7 @@ Batch = dict[str, np.ndarray]
 class Data:
     """The rows of one or several sources.
 
-    shares: how many of their sum of rows each source gives, in an order drawn anew for each such cycle; () where the sources are read as one corpus.
+    shares: how many rows each source gives in a cycle of sum(shares), each in an order of its own; () where the sources are one corpus.
     digest: of the corpus, the tokenizer and the settings that the tables were made of.
     """
 

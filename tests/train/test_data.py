@@ -109,7 +109,7 @@ def test_each_epoch_is_an_order_of_its_own(count, seed, epoch):
 def test_orders_reach_far_beyond_what_fits_in_memory():
     count = 10**12
     places = np.arange(0, count, count // 1000)
-    found = shuffle.permute(places, count, 1, 2)
+    found = shuffle.shuffle(places, count, 1)
     assert len(set(found.tolist())) == len(places) and 0 <= found.min() <= found.max() < count
     assert 0.4 < found.mean() / count < 0.6
 

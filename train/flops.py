@@ -18,9 +18,10 @@ Remat = Literal["none", "dots", "full"]
 Dtype = Literal["float32", "bfloat16"]
 ROW_AXES = ("data", "fsdp")  # the mesh axes that share out the rows of a batch
 
-# What one layer keeps of a token for the backward pass, by policy: arrays of D elements that every device holds whole, and arrays of D,
-# of F and of H T elements that the axis "tensor" splits. tests/train/test_flops.py holds them against what jax keeps.
-KEPT = {"none": (8, 4, 4, 2), "dots": (3, 3, 1, 0), "full": (1, 0, 0, 0)}
+# What one layer keeps of a token for the backward pass, by policy (tests/train/test_flops.py holds it against what jax keeps): arrays of D
+# elements that every device holds whole, in float32 (inside norms) and in the activations' dtype, and those that the axis "tensor" splits,
+# of D, of F and of H T elements (the last once in float32 and once in the dtype). "dots" in the wiring "between" keeps one of D more.
+KEPT = {"none": (6, 2, 4, 4, 1), "dots": (0, 2, 3, 1, 0), "full": (0, 1, 0, 0, 0)}
 
 # Dense FLOP/s of one jax device from the makers' data sheets: products of bfloat16 with float32 sums (float16 where there is no bfloat16),
 # and of float32 without tf32, since flaxgen asks for the highest precision; a TPU takes six bfloat16 passes for it. The first name counts.
@@ -85,11 +86,12 @@ def executed(config: sizes.Config, length: int, remat: Remat, *, chunks: int = 1
     """FLOPs a token that the device does, `a_token` and what is computed again in the backward pass; HFU is by these.
 
     "dots" does scores and mixing again, 4 T D a layer; "full" all of a layer, save the last product in the wiring "pre", whose result
-    nothing asks for. A loss in chunks does the output head again.
+    nothing asks for. A loss in chunks does the output head again, 8 V D in place of 6, V rounded up to whole chunks.
     """
     last = 2 * config.width * config.hidden if config.wiring == "pre" else 0
     again = {"none": 0, "dots": 4 * length * config.width, "full": _layer(config, length) - last}[remat]
-    head = 2 * config.width * config.vocab if chunks > 1 else 0
+    piece = -(-config.vocab // chunks)
+    head = 2 * config.width * (4 * piece * -(-config.vocab // piece) - 3 * config.vocab) if chunks > 1 else 0
     return a_token(config, length, frozen=frozen) + config.layers * again + head
 
 
@@ -117,26 +119,27 @@ def per_device(tree: Any, specs: Any, mesh: dict[str, int]) -> int:
 def activations(
     config: sizes.Config, *, rows: int, length: int, dtype: Dtype = "float32", remat: Remat = "none", tensor: int = 1
 ) -> dict[str, int]:
-    """Bytes that `rows` rows on one device keep between forward and backward: all layers, and one layer at work.
+    """Bytes that `rows` rows on one device take: what all layers keep for the backward pass, and the layer that is at work in it.
 
-    The layer at work holds all of "none" for itself, recomputed or not, and as much again in gradients.
+    That layer's gradients take about what "none" keeps of a layer; computed again, it takes half as much more (measured with XLA on a CPU).
     """
-    token = {policy: _kept(config, length, dtype, policy, tensor) for policy in KEPT}
-    return {"kept by the layers": rows * length * config.layers * token[remat], "one layer at work": 2 * rows * length * token["none"]}
+    kept, whole = (_kept(config, length, dtype, policy, tensor) for policy in (remat, "none"))
+    work = whole * (1.0 if remat == "none" else 1.5)
+    return {"kept by the layers": int(rows * length * config.layers * kept), "one layer": int(rows * length * work)}
 
 
-def _kept(config: sizes.Config, length: int, dtype: Dtype, remat: Remat, tensor: int) -> int:
-    """Bytes a token and layer; softmax is in float32 whatever dtype is, and dropout keeps two masks of a byte an element."""
-    whole, split, hidden, scores = KEPT[remat]
-    size = itemsize(dtype)
-    elements = config.width * (whole + split / tensor) + config.hidden * hidden / tensor
+def _kept(config: sizes.Config, length: int, dtype: Dtype, remat: Remat, tensor: int) -> float:
+    """Bytes a token and layer; dropout keeps two masks of a byte an element."""
+    wide, whole, split, hidden, scores = KEPT[remat]
+    whole += remat == "dots" and config.wiring == "between"
     masks = 2 * config.width if config.dropout and remat == "none" else 0
-    return math.ceil(elements * size + 4 * scores * config.heads * length / tensor + masks)
+    elements = config.width * (whole + split / tensor) + (config.hidden * hidden + config.heads * length * scores) / tensor
+    return elements * itemsize(dtype) + 4 * (config.width * wide + config.heads * length * scores / tensor) + masks
 
 
 def logits(config: sizes.Config, *, rows: int, length: int, chunks: int = 1) -> int:
-    """Bytes of the float32 logits of `rows` rows and of their gradient, of one chunk of the vocabulary at a time."""
-    return 2 * 4 * rows * length * -(-config.vocab // chunks)
+    """Bytes of the float32 logits of `rows` rows, of one chunk of the vocabulary at a time: themselves, exponentials and gradient."""
+    return 3 * 4 * rows * length * -(-config.vocab // chunks)
 
 
 def memory(
@@ -154,29 +157,33 @@ def memory(
     """Bytes on one device by what they are for, and their sum as "total".
 
     trees: {"masters": (shapes, specs), "optimizer": ..., "frozen": ...}, from jax.eval_shape and flaxgen.sharding; the latter two may be
-    absent. batch: rows of an update on all devices together. State is exact; activations are those of `activations` and `logits`.
+    absent. batch: rows of an update on all devices together. What is
+    held between updates is exact; the rest is estimated as `activations` and `logits` say.
     """
     held = {name: per_device(*pair, mesh) for name, pair in trees.items()}
     rows = -(-batch // (accumulate * math.prod(mesh.get(axis, 1) for axis in ROW_AXES)))
-    share = itemsize(dtype) / 4
-    fixed = held["masters"] + held.get("frozen", 0)
-    found = {"master parameters": held["masters"], "frozen parameters": held.get("frozen", 0), "optimizer": held.get("optimizer", 0)}
-    found["compute copy"] = int(fixed * share) if dtype != "float32" else 0
-    found["gathered layer"] = _gathered(config, mesh, dtype)
-    found["gradients"] = int(held["masters"] * share)
-    found["summed gradients"] = held["masters"] if accumulate > 1 else 0
-    tensor = mesh.get("tensor", 1)
-    found |= activations(config, rows=rows, length=length, dtype=dtype, remat=remat, tensor=tensor)
-    found["logits"] = logits(config, rows=rows, length=length, chunks=chunks)
-    return found | {"total": sum(found.values())}
+    shown = {"parameters": held["masters"], "frozen parameters": held.get("frozen", 0), "optimizer": held.get("optimizer", 0)}
+    shown |= {"gradients": held["masters"], "summed gradients": held["masters"] if accumulate > 1 else 0}
+    shown["parameters at work"] = _at_work(config, mesh, dtype)
+    work = activations(config, rows=rows, length=length, dtype=dtype, remat=remat, tensor=mesh.get("tensor", 1))
+    work["the logits"] = logits(config, rows=rows, length=length, chunks=chunks)
+    shown["kept by the layers"] = work.pop("kept by the layers")
+    most = max(work, key=work.get)  # the loss is done before the backward pass enters the layers
+    shown[f"at work: {most}"] = work[most]
+    return shown | {"total": sum(shown.values())}
 
 
-def _gathered(config: sizes.Config, mesh: dict[str, int], dtype: Dtype) -> int:
-    """Bytes of the two layers that "fsdp" has gathered at a time: the one at work and the one that is fetched."""
-    if mesh.get("fsdp", 1) == 1:
+def _at_work(config: sizes.Config, mesh: dict[str, int], dtype: Dtype) -> int:
+    """Bytes of what is gathered over "fsdp" and rounded to dtype: two layers (one at work, one fetched), and the token embedding.
+
+    Gathered parameters have gathered gradients, in float32, until these are summed and shared out again.
+    """
+    gathered = mesh.get("fsdp", 1) > 1
+    if not gathered and dtype == "float32":
         return 0
     layer = sum(math.prod(shape) for path, shape in sizes.shapes(config).items() if path.startswith(sizes.block_name(0)))
-    return 2 * layer * itemsize(dtype) // mesh.get("tensor", 1)
+    layer, table = layer // mesh.get("tensor", 1), config.vocab * config.width
+    return (2 * layer + table) * itemsize(dtype) + (4 * (layer + table) if gathered else 0)
 
 
 def itemsize(dtype: Dtype) -> int:

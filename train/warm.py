@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 import flaxgen.text
 from flaxgen import weights
@@ -27,7 +27,7 @@ class Plan:
     """How a run starts: on which tokens, with which sizes, and from which parameters.
 
     note: what was decided, with the numbers, in a sentence or two for the user. text: its `end` is never empty.
-    params: float32, layer by layer as in a flaxgen folder; None for a fresh model.
+    params: float32 arrays of numpy, layer by layer as in a flaxgen folder; None for a fresh model.
     """
 
     action: Literal["keep", "extend", "rebuild"]
@@ -51,8 +51,21 @@ class Fit(NamedTuple):
     def share(self) -> float:
         return self.unknown / self.characters
 
+    def described(self, text: flaxgen.text.Text) -> str:
+        fate = "unknown" if isinstance(text, wordpiece.WordPiece) else "cut into bytes"
+        lost = f"; {self.unknown:,} characters of {self.characters:,} are {fate}" if self.unknown else ""
+        return f"its {len(text):,} tokens spell your text{lost}"
 
-def choose(folder, documents: Iterable[str], *, length: int | None = None, vocab: int | None = None, seed: int = 0) -> Plan:
+
+def choose(
+    folder,
+    documents: Iterable[str],
+    *,
+    length: int | None = None,
+    vocab: int | None = None,
+    seed: int = 0,
+    foreign: Literal["rebuild", "refuse"] = "rebuild",
+) -> Plan:
     """The start from a flaxgen folder on a text, by how its vocabulary takes the text's first 20,000,000 characters.
 
     - Nearly all characters known (UNKNOWN): vocabulary and model are kept.
@@ -61,7 +74,8 @@ def choose(folder, documents: Iterable[str], *, length: int | None = None, vocab
       anything else, and a fresh model of the folder's sizes.
 
     length: tokens a row; the model must have as many positions, a fresh one gets them. vocab: the most tokens a new vocabulary may have.
-    seed: of new rows. The same arguments give the same plan.
+    seed: of new rows. foreign: whether a text of another language or script makes a fresh model, or is a ValueError. The same arguments
+    give the same plan.
     """
     card = weights.describe(folder)
     config, text = card["config"], weights.load_text(folder, card)
@@ -69,21 +83,34 @@ def choose(folder, documents: Iterable[str], *, length: int | None = None, vocab
         raise ValueError(f"{folder} has no vocabulary, so no text can be read for it; convert it again with --vocab FILE")
     texts = sample(documents)
     fit = judge(text, texts)
+    part = f" (judged by its first {SAMPLE:,} characters)" if sum(map(len, texts)) == SAMPLE else ""
     if fit.alien or fit.share > FOREIGN:
-        why = fit.alien or f"{fit.share:.1%} of its characters are not in the vocabulary of {folder}"
+        why = fit.alien or f"{fit.share:.1%} of your text's characters are not in the vocabulary of {folder}"
+        if foreign == "refuse":
+            raise ValueError(f"{folder} cannot go on with this text: {why}; start from a model of its language, or from none (start=)")
         return rebuild(texts, dataclasses.replace(config, positions=length or config.positions), vocab=vocab, why=why)
     if length is not None and length > config.positions:
         raise ValueError(
             f"length={length}: the model in {folder} has {config.positions} positions; give length={config.positions} or less, "
             "or start a fresh model"
         )
-    _, params, _ = weights.load(folder, dtype="float32")
-    text = ended(text, folder)
+    text, params = ended(text, folder), load(folder)
     if isinstance(text, bytepair.BytePair) or fit.share <= UNKNOWN:
-        fate = "unknown" if isinstance(text, wordpiece.WordPiece) else "cut into bytes"
-        lost = f"; {fit.unknown:,} characters of {fit.characters:,} are {fate}" if fit.unknown else ""
-        return Plan("keep", f"the vocabulary of {folder} is kept: its {len(text):,} tokens spell your text{lost}", text, config, params)
-    return extend(text, texts, config, params, fit, seed)
+        plan = Plan("keep", f"the vocabulary of {folder} is kept: {fit.described(text)}", text, config, params)
+    else:
+        plan = extend(text, texts, config, params, fit, seed)
+    return dataclasses.replace(plan, note=plan.note + part)
+
+
+def load(folder) -> Params:
+    """The parameters of a flaxgen folder in the host's memory, so that none is whole on a device."""
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS may leave it out
+        host = None
+    with jax.default_device(host):
+        _, params, _ = weights.load(folder, dtype="float32")
+    return jax.tree.map(np.asarray, params)
 
 
 def sample(documents: Iterable[str]) -> list[str]:
@@ -117,7 +144,7 @@ def _judge_words(text: wordpiece.WordPiece, texts: list[str]) -> Fit:
     chinese = 2 * sum(characters.is_ideograph(token[-1]) for token in text.tokens) > len(text)
     alien = ""
     if chinese and letters > total / 2 and letters < LETTERS * tokens:
-        alien = f"this vocabulary is Chinese and cuts your text's words into pieces of {letters / tokens:.1f} letters"
+        alien = f"the old vocabulary is Chinese and cuts your text's words into pieces of {letters / tokens:.1f} letters"
     return Fit(total, lost, alien)
 
 
@@ -180,11 +207,11 @@ def grow(params: Params, config: sizes.Config, rows: int, key: jax.Array, *, kno
     rows that lie behind the known ones are used up first.
     """
     known = config.vocab if known is None else known
-    old_VD = params["params"]["embed"]["token"]["embedding"]
+    old_VD = np.asarray(params["params"]["embed"]["token"]["embedding"])
     vocab = max(config.vocab, known + rows)
-    mean_1D, spread_1D = (f(old_VD[:known], axis=0, keepdims=True) for f in (jnp.mean, jnp.std))
-    new_VD = mean_1D + NOISE * spread_1D * jax.random.normal(key, (rows, config.width), old_VD.dtype)
-    table_VD = jnp.concatenate([old_VD[:known], new_VD, old_VD[known + rows :]])
+    mean_1D, spread_1D = (f(old_VD[:known], axis=0, keepdims=True) for f in (np.mean, np.std))
+    new_VD = mean_1D + NOISE * spread_1D * np.asarray(jax.random.normal(key, (rows, config.width), old_VD.dtype))
+    table_VD = np.concatenate([old_VD[:known], new_VD, old_VD[known + rows :]])
     tree: dict[str, Any] = {**params["params"]}
     tree["embed"] = {**tree["embed"], "token": {"embedding": table_VD}}
     return {"params": tree}, dataclasses.replace(config, vocab=vocab)

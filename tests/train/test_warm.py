@@ -97,7 +97,7 @@ def test_english_for_a_chinese_model_makes_byte_pairs_and_a_fresh_model(tmp_path
     assert plan.config == dataclasses.replace(model.config, vocab=300, positions=17)
     assert plan.note == (
         "a new vocabulary of 300 byte pairs was made from your text, and the model starts from nothing: "
-        "this vocabulary is Chinese and cuts your text's words into pieces of 1.0 letters"
+        "the old vocabulary is Chinese and cuts your text's words into pieces of 1.0 letters"
     )
 
 
@@ -111,7 +111,10 @@ def test_chinese_for_a_model_of_english_byte_pairs_makes_characters(tmp_path):
     plan = warm.choose(tmp_path / "m", POEMS)
     assert (plan.action, plan.params) == ("rebuild", None)
     assert plan.text.tokens == CHARACTERS.tokens and plan.text.end == (CHARACTERS.control["[SEP]"],)
-    assert plan.note.startswith("a new vocabulary of 172 characters was made from your text") and "100.0% of its characters" in plan.note
+    assert (
+        plan.note.startswith("a new vocabulary of 172 characters was made from your text")
+        and "100.0% of your text's characters" in plan.note
+    )
 
 
 def test_byte_pairs_are_kept_for_any_text_in_letters_they_know(tmp_path):
@@ -131,6 +134,21 @@ def test_japanese_makes_byte_pairs_since_wordpiece_would_drop_its_accents(tmp_pa
     kept = tmp_path / "n"
     saved(kept, pairs.byte_pairs(JAPANESE * 2, size=400))
     assert warm.choose(kept, JAPANESE).action == "keep"  # it has whole characters of that script
+
+
+def test_a_text_of_another_language_can_be_refused_instead(tmp_path):
+    saved(tmp_path / "m", CHARACTERS)
+    with pytest.raises(ValueError, match=r"m cannot go on with this text: [0-9.]+% of your text's characters are not in the vocabulary"):
+        warm.choose(tmp_path / "m", JAPANESE, foreign="refuse")
+    assert warm.choose(tmp_path / "m", [*POEMS, "登鹳雀楼"], foreign="refuse").action == "extend"
+
+
+def test_parameters_come_in_the_hosts_memory_in_float32(tmp_path):
+    model, params = saved(tmp_path / "m", CHARACTERS)
+    weights.save(tmp_path / "half", model, params, CHARACTERS, dtype="bfloat16")
+    for texts in (POEMS, [*POEMS, "登鹳雀楼"]):
+        leaves = jax.tree.leaves(warm.choose(tmp_path / "half", texts).params)
+        assert {(type(leaf), leaf.dtype.name) for leaf in leaves} == {(np.ndarray, "float32")}
 
 
 @pytest.mark.parametrize("count", [1, 1000, 1_000_000, 10**9])
@@ -155,7 +173,8 @@ def test_a_long_text_is_judged_by_its_beginning(tmp_path, monkeypatch):
         yield from POEMS
         raise AssertionError("read on")
 
-    assert warm.choose(tmp_path / "m", endless()).action == "keep"
+    plan = warm.choose(tmp_path / "m", endless())
+    assert plan.action == "keep" and plan.note.endswith("your text (judged by its first 30 characters)")
 
 
 def test_what_cannot_be_started_from_is_refused(tmp_path):

@@ -1,11 +1,14 @@
 """A run's training state, saved in the background and verified when it is read. The only place that knows Orbax."""
 
+import asyncio
 import concurrent.futures
+import contextlib
 import json
 import logging
 import math
 import pathlib
 import sys
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import jax
@@ -68,7 +71,7 @@ class Checkpoints:
         record = {"facts": facts, "score": score if score is not None and math.isfinite(score) else None}
         leaves = digest.named(state)
         record["leaves"] = {path: [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves.items()}
-        arrays = {path: _bits(leaf) for path, leaf in leaves.items()}
+        arrays = {path: digest.raw(leaf) for path, leaf in leaves.items()}
         try:
             self._clear()
             sums = {path: digest.of(array) for path, array in arrays.items()}
@@ -145,7 +148,7 @@ class Checkpoints:
                 raise Damaged(f"{folder} is damaged: {commit.MANIFEST} is missing, not whole, or another step's")
             _compare(folder, digest.named(like), manifest["leaves"])
             commit.check(folder, manifest["files"])
-            found = self._restore(folder, {path: _plan(leaf) for path, leaf in digest.named(like).items()})
+            found = self._restore(folder, {path: _plan(leaf) for path, leaf in digest.named(like).items()}, manifest["files"])
         except Damaged as error:
             trouble = error
         if _any(trouble is not None):
@@ -155,21 +158,23 @@ class Checkpoints:
         if wrong:
             raise Damaged(f"{folder} is damaged at {commit.listed(wrong)} (digest differs)")
         leaves, tree = jax.tree.flatten(like)
-        return tree.unflatten([_typed(array, leaf) for array, leaf in zip(found.values(), leaves, strict=True)]), manifest["facts"]
+        return tree.unflatten([digest.typed(array, leaf) for array, leaf in zip(found.values(), leaves, strict=True)]), manifest["facts"]
 
-    def _restore(self, folder: pathlib.Path, wanted: dict[str, jax.ShapeDtypeStruct]) -> dict[str, jax.Array]:
+    def _restore(self, folder: pathlib.Path, wanted: dict[str, jax.ShapeDtypeStruct], files: dict) -> dict[str, jax.Array]:
         some = {path: leaf for path, leaf in wanted.items() if leaf.size}
         try:
-            found = self._orbax.handler.restore(folder / "state", args=ocp.args.StandardRestore(some))
+            with _patient():
+                found = self._orbax.handler.restore(folder / "state", args=ocp.args.StandardRestore(some))
         except (MemoryError, PermissionError, jax.errors.JaxRuntimeError):  # the machine's trouble, not the file's
             raise
         except Exception as error:
-            raise Damaged(f"{folder} is damaged: {_first_line(error)}") from error
+            changed = commit.changed(folder, files)
+            raise Damaged(f"{folder} is damaged{' in ' if changed else ''}{commit.listed(changed)}: {_root(error)}") from error
         empty = {path: jax.device_put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding) for path, leaf in wanted.items() if not leaf.size}
         return {path: (found | empty)[path] for path in wanted}
 
     def _clear(self) -> None:
-        """Once in a program, before it first writes or falls back."""
+        """Before a program first writes or falls back, and after a save that failed."""
         if not self._cleared and jax.process_index() == 0:
             self._steps.clear()
         self._cleared = True
@@ -184,30 +189,17 @@ class Checkpoints:
         return f"remove that folder to go on from step {older[-1]}" if older else "no older step is left: start the run anew"
 
     def _unsaved(self, step: int, error: Exception) -> Unsaved:
+        self._cleared = False
         steps = self.steps()
         left = f"step {steps[-1]} is the newest that is whole" if steps else "no step is saved yet"
-        return Unsaved(f"step {step} could not be saved in {self.folder} ({_first_line(error)}); {left}. See to that, then resume the run")
-
-
-def _bits(leaf: jax.Array) -> jax.Array:
-    """A typed random key as its numbers; any other array as it is."""
-    return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        return Unsaved(f"step {step} could not be saved in {self.folder} ({_root(error)}); {left}. See to that, then resume the run")
 
 
 def _plan(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
     """What to restore for a leaf, always with a sharding: Orbax would otherwise take that of the run that saved."""
     sharding = leaf.sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    bits = jax.eval_shape(_bits, leaf)
+    bits = jax.eval_shape(digest.raw, leaf)
     return jax.ShapeDtypeStruct(bits.shape, bits.dtype, sharding=sharding)
-
-
-def _typed(array: jax.Array, leaf: jax.ShapeDtypeStruct) -> jax.Array:
-    """The array as a typed random key where `leaf` is one."""
-    if not jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return array
-    kinds = []
-    jax.eval_shape(lambda key: kinds.append(jax.random.key_impl(key)), leaf)
-    return jax.random.wrap_key_data(array, impl=kinds[0])
 
 
 def _compare(folder: pathlib.Path, like: dict[str, jax.ShapeDtypeStruct], leaves: dict[str, list]) -> None:
@@ -236,13 +228,35 @@ def _any(here: bool) -> bool:
     return here if jax.process_count() == 1 else bool(multihost_utils.process_allgather(np.array([here])).any())
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:300] or type(error).__name__
+def _root(error: BaseException) -> str:
+    """Of the error at the root, as TensorStore's, which names leaf and file where Orbax's does not."""
+    while error.__cause__:
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:400]}"
 
 
 def _say(words: str) -> None:
     if jax.process_index() == 0:
         print(words, file=sys.stderr, flush=True)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """Ends when its tasks have: Orbax leaves a loop at the first leaf that fails, and the other reads would complain to a closed one."""
+
+    def close(self) -> None:
+        left = [] if self.is_closed() else asyncio.all_tasks(self)
+        if left:
+            self.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        super().close()
+
+
+@contextlib.contextmanager
+def _patient() -> Iterator[None]:
+    made, asyncio.new_event_loop = asyncio.new_event_loop, _Loop
+    try:
+        yield
+    finally:
+        asyncio.new_event_loop = made
 
 
 def _not_orbax(record: logging.LogRecord) -> bool:

@@ -1,6 +1,6 @@
 """What makes a saved step exist: a whole manifest, written last, in a folder that then takes the step's name.
 
-120/          state/ and manifest.json: step, score, facts, each leaf's shape, dtype and digest, each file's size, sha256 of all that
+120/          state/ and manifest.json: step, score, facts, shape, dtype and digest of each leaf, size of each file, sha256 of all that
 130.saving/   a save under way, or cut short      110.deleted/  one that is being removed      120.corrupt/  damaged, set aside
 """
 
@@ -12,6 +12,7 @@ import pathlib
 import shutil
 
 MANIFEST = "manifest.json"
+SMALL = 2**20  # bytes up to which a file has a sha256 in the manifest; what is larger is arrays, whose leaves have digests
 
 
 class Damaged(ValueError):
@@ -58,8 +59,9 @@ class Steps:
     def commit(self, step: int, record: dict) -> None:
         """N.saving, written whole, becomes step N, and what is not kept goes. record: JSON-able."""
         saving = self.saving(step)
-        files = {str(path.relative_to(saving)): path.stat().st_size for path in sorted(saving.rglob("*")) if path.is_file()}
-        for path in [*saving.rglob("*"), saving]:
+        inside = sorted(saving.rglob("*"))
+        files = {str(path.relative_to(saving)): [path.stat().st_size, _sum(path)] for path in inside if path.is_file()}
+        for path in [*inside, saving]:
             sync(path)
         write(saving, record | {"step": step, "files": files})
         self._publish(step)
@@ -121,16 +123,25 @@ def write(folder: pathlib.Path, record: dict) -> None:
     sync(folder)
 
 
-def check(folder: pathlib.Path, files: dict[str, int]) -> None:
+def check(folder: pathlib.Path, files: dict[str, list]) -> None:
     """Damaged, where a file of a step is missing or has another size: the cheap half of the check."""
     wrong = []
-    for name, size in files.items():
+    for name, (size, _) in files.items():
         path = folder / name
-        got = path.stat().st_size if path.is_file() else "none"
-        if got != size:
-            wrong.append(f"{name} ({got} bytes, wanted {size})")
+        got = f"{path.stat().st_size} bytes" if path.is_file() else "missing"
+        if got != f"{size} bytes":
+            wrong.append(f"{name} ({got}, wanted {size} bytes)")
     if wrong:
         raise Damaged(f"{folder} is damaged: {listed(wrong)}")
+
+
+def changed(folder: pathlib.Path, files: dict[str, list]) -> list[str]:
+    """The small files of a step that are not as they were; some of them are read by nobody."""
+    return [name for name, (_, wanted) in files.items() if wanted and _sum(folder / name) != wanted]
+
+
+def _sum(path: pathlib.Path) -> str | None:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.stat().st_size <= SMALL else None
 
 
 def sha256(record: dict) -> str:

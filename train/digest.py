@@ -15,6 +15,20 @@ def named(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
 
 
+def raw(leaf: jax.Array) -> jax.Array:
+    """A typed random key as its numbers; any other array as it is."""
+    return jax.random.key_data(leaf) if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+
+def typed(array: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
+    """What `raw` made of a leaf, as the leaf again."""
+    if not jax.dtypes.issubdtype(like.dtype, jax.dtypes.prng_key):
+        return array
+    kinds = []
+    jax.eval_shape(lambda key: kinds.append(jax.random.key_impl(key)), like)
+    return jax.random.wrap_key_data(array, impl=kinds[0])
+
+
 def of(leaf: jax.Array) -> jax.Array:
     """uint32[2], on its way: two sums modulo 2^32, over the elements, of a mix of each element's bits and its place.
 

@@ -185,8 +185,8 @@ def rebuild(texts: list[str], config: sizes.Config, *, vocab: int | None = None,
 
 
 def pieces(count: int) -> int:
-    """How many byte pairs a text of so many characters teaches: a power of two from 512 to 8,192."""
-    return min(8192, max(512, 1 << (count // 256).bit_length()))
+    """How many byte pairs a text of so many characters teaches: a power of two from 512 to 8,192, 2,048 for a megabyte."""
+    return min(8192, max(512, 1 << (count // 1024).bit_length()))
 
 
 def ended(text: flaxgen.text.Text, where) -> flaxgen.text.Text:

@@ -4,8 +4,10 @@ The state of reading is one integer, the number of the batch. A batch is the glo
 """
 
 import collections
+import contextlib
 import dataclasses
 import itertools
+import os
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
@@ -112,7 +114,7 @@ def split(token_BT: np.ndarray, start_BT: np.ndarray | None = None) -> Batch:
 
 def build(
     folder: pathlib.Path,
-    sources: Sequence[corpus.Source],
+    words: str | os.PathLike,
     encode: Callable[[str], list[int]],
     end: int | None,
     *,
@@ -124,38 +126,35 @@ def build(
     recipe: str,
     known: str | None = None,
 ) -> Data:
-    """The rows of `sources` in `folder`, made anew only where the corpus or a setting differs from what lies there.
+    """The rows of what `words` (data=) name in `folder`, made anew only where the corpus or a setting differs from what lies there.
 
     end: the id behind each document, or None. length: inputs a row. vocab: ids are below it. shortest: documents of at most so many tokens
     are left out. recipe: what the tokenizer is. known: the digest that a run was started on; another one is refused and changes nothing.
     A build that is killed leaves nothing that is taken for rows. Processes of one machine wait for each other.
     """
-    named = " ".join(source.name for source in sources)
+    sources = corpus.sources(words)
     layout = table.Layout.of(length, vocab, neighbours)
     facts = {"format": FORMAT, "layout": dataclasses.asdict(layout), "rows": rows, "shortest": shortest, "end": end, "recipe": recipe}
     stamps = corpus.stamps(sources)
     digest = corpus.digest(sources, facts)
     if known not in (None, digest):
-        raise ValueError(
-            f"{named} is not what the run was started on (digest {digest[:12]}, not {known[:12]}); restore it, or give another out="
-        )
+        raise ValueError(f"{words} is not the text that the run was started on (its digest differs); restore it, or give another out=")
     with table.alone(folder):
         if table.facts(folder).get("digest") != digest:
-            shares = _shares(sources)
-            tables = []
+            what = {"digest": digest, "shares": _shares(sources), "layout": facts["layout"], "tables": []}
             for number, source in enumerate(sources):
                 with progress.shown(f"tokens of {source.name}", corpus.size([source])) as note:
                     ids = corpus.sequences(source, encode, end, vocab=vocab, shortest=shortest, note=note)
-                    tables.append(table.write(table.fresh(folder, number), packing.rows(ids, layout.width, rows), layout))
-                if not tables[-1]["rows"]:
+                    what["tables"].append(table.write(table.fresh(folder, number), packing.rows(ids, layout.width, rows), layout))
+                if not what["tables"][-1]["rows"]:
                     raise ValueError(f"{source.name} holds no document of more than {max(shortest, int(rows == 'single'))} tokens")
             if corpus.stamps(sources) != stamps:
-                raise ValueError(f"{named} was changed while it was read; start again when it is finished")
-            table.commit(folder, {"digest": digest, "shares": shares, "layout": facts["layout"], "tables": tables})
-    return opened(folder)
+                raise ValueError(f"{words} was changed while it was read; start again when it is finished")
+            table.commit(folder, what)
+    return load(folder)
 
 
-def opened(folder: pathlib.Path) -> Data:
+def load(folder: pathlib.Path) -> Data:
     """The rows that `build` left in a folder."""
     facts = table.facts(folder)
     if not facts:
@@ -178,10 +177,11 @@ def _shares(sources: Sequence[corpus.Source]) -> list[int]:
     return shares
 
 
-class Prefetch:
+class Prefetch(contextlib.AbstractContextManager):
     """Batches made ahead in a thread: `get` gives what make(step) gives, and raises what it raised, at that step.
 
-    Steps are asked for one after the other; another one (after a rollback) starts anew there. `close` ends the thread.
+    Steps are asked for one after the other; another one (after a rollback) starts anew there. `close`, or leaving
+    `with`, ends the thread.
     """
 
     def __init__(self, make: Callable[[int], Any], start: int, depth: int = 2):
@@ -215,3 +215,6 @@ class Prefetch:
     def _drop(self) -> None:
         while self._ahead:
             self._ahead.popleft().cancel()
+
+    def __exit__(self, *_) -> None:
+        self.close()

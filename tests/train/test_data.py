@@ -1,6 +1,5 @@
 import hashlib
 import json
-import threading
 
 import hypothesis
 import numpy as np
@@ -11,7 +10,7 @@ import flaxgen.text.build
 from train import corpus, data, shuffle, table
 
 END = 26
-TINY = corpus.sources("train/tiny.jsonl")
+TINY = "train/tiny.jsonl"
 
 
 def letters(text):
@@ -24,7 +23,7 @@ def source(path, *documents):
 
 
 def build(folder, words, length=9, **given):
-    return data.build(folder / "rows", corpus.sources(words), letters, END, **{"length": length, "vocab": 27, "recipe": "letters"} | given)
+    return data.build(folder / "rows", words, letters, END, **{"length": length, "vocab": 27, "recipe": "letters"} | given)
 
 
 def rows(folder, documents, **given):
@@ -123,7 +122,7 @@ def test_an_iterator_restored_at_any_state_gives_all_remaining_batches(tmp_path,
     whole = [made.batch(5, place, size) for place in range(states)]
     stacked = {name: np.concatenate([batch[name] for batch in whole]) for name in whole[0]}
     for state in range(states):
-        restored = data.opened(tmp_path / "rows")
+        restored = data.load(tmp_path / "rows")
         same(restored.batch(5, state, size), whole[state])
         # The rest of the run at once, as the last rows of a batch that is as large as the run: thousands of small ones take minutes.
         rest = restored.batch(5, 0, states * size, slice(state * size, None))
@@ -217,7 +216,7 @@ def test_one_document_a_row_is_cut_and_zero_padded_as_gpt2_ml_has_it(tmp_path):
 def test_the_largest_id_of_either_width_comes_back(tmp_path, vocab, dtype):
     source(tmp_path / "text.jsonl", "abc")
     given = {"length": 5, "vocab": vocab, "recipe": "", "neighbours": "hidden"}
-    made = data.build(tmp_path / "rows", corpus.sources(tmp_path / "text.jsonl"), lambda text: [0, vocab - 1], None, **given)
+    made = data.build(tmp_path / "rows", tmp_path / "text.jsonl", lambda text: [0, vocab - 1], None, **given)
     assert made.tables[0].layout.dtype == dtype
     assert made.tables[0].read(np.arange(1))[0].tolist() == [[0, vocab - 1, *[data.EMPTY] * 4]]
     assert everything(made)["target_BT"].tolist() == [[vocab - 1, 0, 0, 0, 0]]
@@ -250,9 +249,9 @@ def test_changed_text_and_changed_settings_make_new_rows(tmp_path):
 
 def test_a_corpus_other_than_the_known_one_is_refused_and_changes_nothing(tmp_path):
     first = rows(tmp_path, ["abc"])
-    with pytest.raises(ValueError, match=r"text.jsonl is not what the run was started on .* restore it, or give another out="):
+    with pytest.raises(ValueError, match=r"text.jsonl is not the text that the run was started on .* restore it, or give another out="):
         rows(tmp_path, ["abd"], known=first.digest)
-    assert data.opened(tmp_path / "rows").digest == first.digest
+    assert data.load(tmp_path / "rows").digest == first.digest
     assert rows(tmp_path, ["abc"], known=first.digest).digest == first.digest
 
 
@@ -265,7 +264,7 @@ def test_a_corpus_that_changes_while_it_is_read_is_refused(tmp_path):
         return letters(text)
 
     with pytest.raises(ValueError, match=r"text.jsonl was changed while it was read"):
-        data.build(tmp_path / "rows", corpus.sources(path), encode, END, length=9, vocab=27, recipe="")
+        data.build(tmp_path / "rows", path, encode, END, length=9, vocab=27, recipe="")
     assert list((tmp_path / "rows").iterdir()) == []
 
 
@@ -273,45 +272,3 @@ def test_a_corpus_that_changes_while_it_is_read_is_refused(tmp_path):
 def test_a_corpus_without_a_document_is_refused(tmp_path, given):
     with pytest.raises(ValueError, match=r"text.jsonl holds no document of more than"):
         build(tmp_path, source(tmp_path / "text.jsonl", *([""] if not given else ["", "a" * given.get("shortest", 0)])), **given)
-
-
-def test_prefetch_gives_the_batches_in_order_and_ends_its_thread():
-    ahead = data.Prefetch(lambda step: step * step, 3)
-    assert [ahead.get(step) for step in range(3, 50)] == [step * step for step in range(3, 50)]
-    assert any(thread.name.startswith("batches") for thread in threading.enumerate())
-    ahead.close()
-    assert not any(thread.name.startswith("batches") for thread in threading.enumerate())
-
-
-def test_prefetch_works_ahead_by_its_depth():
-    made, free = [], threading.Event()
-    ahead = data.Prefetch(lambda step: made.append(step) or (step == 4 and free.set()), 0, depth=3)
-    for step in range(2):
-        ahead.get(step)
-    assert free.wait(10)
-    ahead.close()
-    assert made == [0, 1, 2, 3, 4]
-
-
-def test_prefetch_raises_what_a_batch_raised_at_its_step_and_can_try_again():
-    broken = {5}
-
-    def make(step):
-        if step in broken:
-            raise OSError(f"batch {step}")
-        return step
-
-    ahead = data.Prefetch(make, 3)
-    assert [ahead.get(3), ahead.get(4)] == [3, 4]
-    with pytest.raises(OSError, match="batch 5"):
-        ahead.get(5)
-    assert ahead.get(6) == 6
-    broken.clear()
-    assert [ahead.get(5), ahead.get(6)] == [5, 6]
-    ahead.close()
-
-
-def test_prefetch_starts_anew_at_another_step():
-    ahead = data.Prefetch(lambda step: step, 0)
-    assert [ahead.get(step) for step in (0, 1, 2, 9, 10, 1, 2)] == [0, 1, 2, 9, 10, 1, 2]
-    ahead.close()

@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from train import corpus, data, progress, table
+from train import data, progress, table
 
 END = 26
 
@@ -22,7 +22,7 @@ def letters(text):
 def build(folder, text="abc\n\ndefg\n", name="a.txt", **given):
     path = folder / name
     path.write_text(text)
-    return data.build(folder / "rows", corpus.sources(path), letters, END, **{"length": 9, "vocab": 27, "recipe": ""} | given)
+    return data.build(folder / "rows", path, letters, END, **{"length": 9, "vocab": 27, "recipe": ""} | given)
 
 
 def flip(path, place, bit=0):
@@ -39,7 +39,7 @@ def test_a_flipped_bit_anywhere_in_a_table_is_named_when_its_row_is_read(tmp_pat
     size = made.tables[0].layout.size
     for place in range(len(whole)):
         flip(table.place(tmp_path / "rows", 0), place, place % 8)
-        opened = data.opened(tmp_path / "rows")
+        opened = data.load(tmp_path / "rows")
         with pytest.raises(ValueError, match=rf"00.rows row {place // size}: its crc32c differs. .* delete .*rows, it is made again"):
             opened.part(0, 2, 2)
         assert opened.part(1 - place // size, 2 - place // size, 1)["weight_BT"].any()
@@ -54,7 +54,7 @@ def test_a_table_cut_short_or_gone_is_named(tmp_path):
         build(tmp_path)
     path.unlink()
     with pytest.raises(ValueError, match=r"00.rows: 0 bytes"):
-        data.opened(tmp_path / "rows")
+        data.load(tmp_path / "rows")
 
 
 def test_damaged_facts_are_no_facts_and_the_rows_are_made_again(tmp_path):
@@ -64,7 +64,7 @@ def test_damaged_facts_are_no_facts_and_the_rows_are_made_again(tmp_path):
     for place in range(0, len(whole), 7):
         flip(path, place)
         with pytest.raises(ValueError, match="rows holds no rows; they are made from data="):
-            data.opened(tmp_path / "rows")
+            data.load(tmp_path / "rows")
         path.write_bytes(whole)
     flip(path, whole.index(b'"digest"') + 12)
     assert build(tmp_path).digest == made.digest
@@ -92,7 +92,7 @@ def test_a_build_that_fails_at_any_moment_leaves_old_rows_or_new_ones_or_none(tm
                 pass
         assert not (tmp_path / "rows" / table.NEW).exists()
         if left := table.facts(tmp_path / "rows"):
-            first = data.opened(tmp_path / "rows").part(0, 1, 1)["token_BT"][0, 0]
+            first = data.load(tmp_path / "rows").part(0, 1, 1)["token_BT"][0, 0]
             assert first in ((0, 3) if left["digest"] == old else (23,))
     assert 0 < moment < 19
     assert build(tmp_path, "xyz\n").part(0, 1, 1)["token_BT"][0, :4].tolist() == [23, 24, 25, END]
@@ -101,13 +101,13 @@ def test_a_build_that_fails_at_any_moment_leaves_old_rows_or_new_ones_or_none(tm
 
 SLOWLY = """
 import pathlib, sys, time
-from train import corpus, data
+from train import data
 def encode(text):
     print(text, flush=True)
     time.sleep(0.01)
     return [1, 2, 3]
 folder = pathlib.Path(sys.argv[1])
-data.build(folder / "rows", corpus.sources(folder / "a.txt"), encode, 26, length=9, vocab=27, recipe="")
+data.build(folder / "rows", folder / "a.txt", encode, 26, length=9, vocab=27, recipe="")
 """
 
 

@@ -6,22 +6,27 @@ import sys
 
 HELP = """\
 python -m train RECIPE [tiny=true] [key=value …]     start a run, or resume the one that lies in out=
+python -m train RECIPE --plan mesh=fsdp=32 …         memory, operations and compilation on a mesh that need not be here
+python -m train RECIPE --help                        the settings of a recipe
 python -m train export DIR TARGET [--force]          write the newest checkpoint of a run as a flaxgen folder (bf16)
+python -m train plot DIR… [--png FILE]               curves of one or several runs as a picture
 python -m train prepare-poetry PACKAGE VERSES        clean and split the npm package chinese-poetry for the recipe poetry
 python -m train publish-poetry DIR VERSES TARGET     export a run of it with scores, curve and card
 
 recipes
-  poetry         verse, one character a token: the model that flaxgen brings along
+{recipes}
 
-settings
+settings{of}
   out=runs/RECIPE                the run's folder; a run that lies there goes on from its newest checkpoint
   tiny=false                     true: a size that ends within a minute, on a small text of this checkout
 {settings}
+  coordinator= processes= process=   of several processes, where no launcher is detected (SLURM, Open MPI, Kubernetes, Cloud TPU are)
 
 examples
+  python -m train own data=my.txt out=runs/mine                 your own text, in ten minutes
   python -m train poetry tiny=true out=runs/try
-  python -m train poetry steps=8000 seed=1 out=runs/poetry
-  python -m train export runs/poetry weights/poetry
+  python -m train gpt2-ml-mega-lean start=weights/gpt2-ml data=my.jsonl
+  python -m train gpt2-ml-mega --plan mesh=data=4,fsdp=8
 
 Ctrl-C or SIGTERM once: the update under way is finished and saved; the same command goes on later. Twice: at once.
 Large pages make it 10 to 15 % faster on Linux: GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m train …
@@ -31,16 +36,23 @@ Large pages make it 10 to 15 % faster on Linux: GLIBC_TUNABLES=glibc.malloc.huge
 def main(argv: list[str]) -> int:
     """The exit code of a command line without the program's name."""
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(help_text())
+        print(help_text("poetry"))
         return 0 if argv else 2
     try:
         return command(argv[0], argv[1:])
     except KeyboardInterrupt:
         print("stopped before the first update; nothing is lost", file=sys.stderr)
         return 130
-    except (ValueError, OSError, ImportError, RuntimeError) as error:
-        print(f"train: {error}", file=sys.stderr)
+    except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
+        print(f"train: {advice(error) or error}", file=sys.stderr)
         return 1
+
+
+def advice(error: Exception) -> str | None:
+    """What helps where memory has run out."""
+    from train import trouble
+
+    return trouble.memory_advice(error)
 
 
 def command(name: str, words: list[str]) -> int:
@@ -52,6 +64,17 @@ def command(name: str, words: list[str]) -> int:
 
         run.export(pathlib.Path(options.DIR), pathlib.Path(options.TARGET), force=options.force)
         print(f"wrote {options.TARGET}")
+        return 0
+    if name == "plot":
+        made = parser("plot")
+        made.add_argument("DIR", nargs="+", type=pathlib.Path, help="folders of runs")
+        made.add_argument("--png", type=pathlib.Path, help="where the picture goes; by default curves.png in the first folder")
+        options = made.parse_args(words)
+        from train import plot
+
+        target = options.png or options.DIR[0] / "curves.png"
+        plot.draw(options.DIR, target)
+        print(f"wrote {target}")
         return 0
     if name == "prepare-poetry":
         options = parser(name, "PACKAGE", "VERSES").parse_args(words)
@@ -68,21 +91,39 @@ def command(name: str, words: list[str]) -> int:
         print(score.describe(scores))
         return 0
     if name not in recipes.RECIPES:
-        known = ", ".join([*recipes.RECIPES, "export", "prepare-poetry", "publish-poetry"])
+        known = ", ".join([*recipes.RECIPES, "export", "plot", "prepare-poetry", "publish-poetry"])
         raise ValueError(f"unknown recipe {name!r}; choose from {known}. See python -m train --help")
-    given = recipes.pairs(words)
+    if "--help" in words or "-h" in words:
+        print(help_text(name))
+        return 0
+    return train(name, words)
+
+
+def train(name: str, words: list[str]) -> int:
+    """Starts, resumes or plans a run of a recipe."""
+    from train import recipes
+
+    given = recipes.pairs([word for word in words if word != "--plan"])
     out = given.pop("out", f"runs/{name}")
     if not out:
         raise ValueError("out= is empty; name the folder of the run, as out=runs/try")
-    folder = pathlib.Path(out)
-    size = recipes.size(given.pop("tiny", "false"))
-    settings = recipes.RECIPES[name](size)
-    recipes.override(settings, given)  # a mistake is named before anything is imported or written
+    settings = recipes.RECIPES[name](recipes.size(given.pop("tiny", "false")))
+    joining = recipes.joining(given)
+    planned = recipes.override(settings, given)  # a mistake is named before anything is imported or written
     from flaxgen import compilation
+
+    if "--plan" in words:
+        from train import plan
+
+        print(plan.show(planned))
+        return 0
+    compilation.keep()
+    from train import hosts
+
+    hosts.join(**joining)
     from train import run
 
-    compilation.keep()
-    return run.train(name, settings, given, folder)
+    return run.train(name, settings, given, pathlib.Path(out))
 
 
 def parser(name: str, *arguments: str) -> argparse.ArgumentParser:
@@ -92,10 +133,11 @@ def parser(name: str, *arguments: str) -> argparse.ArgumentParser:
     return made
 
 
-def help_text() -> str:
+def help_text(name: str) -> str:
     from train import recipes
 
-    return HELP.format(settings=recipes.table(recipes.poetry()))
+    listed = "\n".join(f"  {recipe:<22} {make.__doc__.strip()}" for recipe, make in recipes.RECIPES.items())
+    return HELP.format(recipes=listed, of=f" (of the recipe {name})", settings=recipes.table(recipes.RECIPES[name]()))
 
 
 if __name__ == "__main__":

@@ -1,126 +1,113 @@
-"""The loop: updates one after the other, what is written down about them, and a clean end on a signal."""
+"""The loop: updates one after the other, what is done about bad ones, and a clean end on a signal."""
 
+import collections
 import contextlib
 import dataclasses
-import json
 import math
 import os
-import pathlib
 import signal
-import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
-import rich.console
-import rich.progress
-
-from train import step as steps
-
-LOG_EVERY = 10  # updates between two lines of log.jsonl
-PATIENCE = 5  # updates without a finite gradient, one after the other, that end a run
+from train import hosts, trouble, watch
 
 
 class Diverged(RuntimeError):
-    """The loss stayed infinite or NaN; the last checkpoint is from before."""
+    """The loss stayed infinite or NaN, however often the run went back; the last checkpoint is from before."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Hooks:
-    """What the loop calls: batch(step) -> arrays, save(step, state, facts), look(step, state) -> facts for the log."""
+    """What the loop calls.
+
+    batch(place) -> arrays; save(step, state, facts, score); check() raises when a save in the background has failed;
+    back() -> (state, facts) of the newest good checkpoint, or of the beginning; look(step, state) -> facts for the log, of which
+    "dev_perplexity" is the score of a checkpoint.
+    """
 
     batch: Callable[[int], dict]
-    save: Callable[[int, Any, dict], None]
+    save: Callable[[int, Any, dict, float | None], None]
+    check: Callable[[], None]
+    back: Callable[[], tuple[Any, dict]]
     look: Callable[[int, Any], dict]
 
 
-def run(
-    task, optimizer, state, key, hooks: Hooks, *, steps_total: int, every: int, look: int, log: pathlib.Path, facts: dict
-) -> tuple[Any, dict]:
-    """(state, facts) after `steps_total` updates, or fewer when a signal came; saved in either case.
+def run(program, state, hooks: Hooks, settings, record: watch.Record) -> tuple[Any, int]:
+    """(state, signal) after settings.steps updates and signal 0, or earlier when a signal came; saved in either case.
 
-    facts: {"tokens", "seconds"} so far. The numbers of an update are read after the next one is under way, so the device never waits.
+    The numbers of an update are read after the next one is under way, so the device never waits. An update without a finite loss and
+    gradient changes nothing but the step. settings.patience of them, one after the other, send the run back to its checkpoint, from which
+    it goes on with the batches after them.
     """
-    done, saved = int(state.step), int(state.step)
-    with Stop() as stop, open(log, "a", encoding="utf-8") as file, Meter(done, steps_total) as meter:
-        record = Record(file, meter, facts)
-        pending = None
-        while done < steps_total and not stop.number:
-            state, now = steps.update(task, optimizer, state, key, hooks.batch(done))
+    s, done = settings, int(state.step)
+    saved, reader = done, Reader(record, s.patience)
+    with Stop() as stop, trouble.Watchdog(s.watchdog, record.log.parent / "stacks.txt") as dog:
+        while done < s.steps and not reader.signal:
+            hooks.check()
+            batch = hooks.batch(done + record.skipped)
+            record.profile.before(done + 1)
+            state, now = program.update(state, batch, stop.number)
             done += 1
-            if pending:
-                record.note(*pending)
-            pending = (done, now)
-            if done % every == 0 or done % look == 0 or done == steps_total:
-                record.note(*pending)
-                pending = None
-            if done % look == 0 or done == steps_total:
-                record.write({"step": done} | hooks.look(done, state))
-            if done % every == 0 or done == steps_total:
-                hooks.save(done, state, record.facts())
-                saved = done
-        if pending:
-            record.note(*pending)
+            record.profile.after(done, now)
+            look, save = done % s.look == 0 or done == s.steps, done % s.every == 0 or done == s.steps
+            reader.add(done, now)
+            reader.read(0 if look or save or (stop.number and hosts.alone()) else 1)
+            dog.beat()
+            if reader.bad >= s.patience:
+                state, done = go_back(hooks, s, record, done)
+                saved, reader = done, Reader(record, s.patience)
+                continue
+            with record.aside():
+                found = hooks.look(done, state) if look else {}
+                if found:
+                    record.write({"step": done} | found)
+                if save:
+                    hooks.save(done, state, record.facts(), found.get("dev_perplexity"))
+                    saved = done
+            dog.beat()
+        reader.read(0)
         if saved != done:
-            hooks.save(done, state, record.facts())
-    return state, record.facts() | {"signal": stop.number}
+            hooks.save(done, state, record.facts(), None)
+    return state, reader.signal
 
 
-class Record:
-    """Counts tokens and seconds, writes log.jsonl, moves the progress bar, and ends a run that has diverged."""
-
-    def __init__(self, file, meter, facts: dict):
-        self.file, self.meter = file, meter
-        self.tokens, self.before, self.began = facts.get("tokens", 0), facts.get("seconds", 0.0), time.monotonic()
-        self.last = (time.monotonic(), self.tokens)
-        self.wrong = 0
-
-    def facts(self) -> dict:
-        return {"tokens": self.tokens, "seconds": round(self.before + time.monotonic() - self.began, 1)}
-
-    def note(self, step: int, now: dict) -> None:
-        loss, norm = float(now["loss"]), float(now["norm"])
-        self.tokens += int(now["weight"])
-        self.wrong = 0 if math.isfinite(loss + norm) else self.wrong + 1
-        if self.wrong == PATIENCE:
-            raise Diverged(f"no finite loss in the {PATIENCE} updates up to step {step}; lower rate=, or raise warmup=")
-        if step % LOG_EVERY == 0:
-            moment, tokens = self.last
-            self.last = (time.monotonic(), self.tokens)
-            speed = (self.tokens - tokens) / max(time.monotonic() - moment, 1e-9)
-            self.write({"step": step, "loss": round(loss, 5), "norm": round(norm, 4), "tokens_per_s": round(speed)} | self.facts())
-            self.meter.show(step, loss, speed)
-
-    def write(self, line: dict) -> None:
-        self.file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self.file.flush()
+def go_back(hooks: Hooks, settings, record: watch.Record, done: int) -> tuple[Any, int]:
+    """(state, step) of the newest good checkpoint; the batches that were taken since then, and settings.skip more, are left out."""
+    rollbacks = record.rollbacks + 1
+    if rollbacks > settings.rollbacks:
+        raise Diverged(
+            f"no finite loss in the {settings.patience} updates up to step {done}, after going back {record.rollbacks} times; "
+            "lower rate=, raise warmup=, or look at the data there"
+        )
+    place = done + record.skipped + settings.skip
+    state, facts = hooks.back()
+    step = int(state.step)
+    record.back(step, facts, skipped=place - step, rollbacks=rollbacks)
+    return state, step
 
 
-class Meter:
-    """A progress bar with loss and tokens per second; lines now and then where there is no terminal."""
+class Reader:
+    """Reads the numbers of updates under way: counts the bad ones in a row, and takes up the signal that all processes know of."""
 
-    def __init__(self, done: int, total: int):
-        columns = ["{task.description}", rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(), rich.progress.TimeRemainingColumn()]
-        console = rich.console.Console(file=sys.stderr)
-        self.bar = rich.progress.Progress(*columns, console=console) if console.is_terminal else None
-        self.done, self.total = done, total
+    def __init__(self, record: watch.Record, patience: int):
+        self.record, self.patience, self.bad, self.signal = record, patience, 0, 0
+        self.under_way: collections.deque = collections.deque()
 
-    def __enter__(self):
-        if self.bar:
-            self.bar.start()
-            self.line = self.bar.add_task("training", total=self.total, completed=self.done)
-        return self
+    def add(self, step: int, now: dict) -> None:
+        self.under_way.append((step, now))
 
-    def __exit__(self, *_):
-        if self.bar:
-            self.bar.stop()
-
-    def show(self, step: int, loss: float, speed: float) -> None:
-        words = f"loss {loss:.3f}  {speed:,.0f} tokens/s"
-        if self.bar:
-            self.bar.update(self.line, completed=step, description=words)
-        elif step % (10 * LOG_EVERY) == 0:
-            print(f"step {step}/{self.total}  {words}", file=sys.stderr, flush=True)
+    def read(self, left: int) -> None:
+        """Waits for all updates but the last `left`."""
+        while len(self.under_way) > left and self.bad < self.patience:
+            step, now = self.under_way.popleft()
+            loss, norm, rate = (float(now[name]) for name in ("loss", "norm", "rate"))
+            self.signal = max(self.signal, int(now["stop"]))
+            if math.isfinite(loss + norm):
+                self.bad = 0
+                self.record.note(step, loss, norm, int(now["weight"]), rate=rate)
+            else:
+                self.bad += 1
+                self.record.event(step, "skipped", loss=str(loss), norm=str(norm))
 
 
 class Stop(contextlib.AbstractContextManager):

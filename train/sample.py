@@ -1,12 +1,27 @@
-"""What the model writes, on the way and for its scores."""
+"""What the model writes on the way and for its scores, and its perplexity on text it does not learn from."""
+
+import dataclasses
+import functools
+import math
+import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flaxgen import loop, rules
 from flaxgen.chains import autoregressive
+from flaxgen.models import layers, transformer
 
 RULE = {"temperature": 0.8, "top_p": 0.9}
+LIMIT = 512  # rows of dev that are measured
+
+
+def check(prompts: list[str], text, length: int) -> None:
+    """Refuses a prompt that leaves no token to write."""
+    for prompt in prompts:
+        if not 1 <= len(text.encode(prompt)) < length:
+            raise ValueError(f"the prompt {prompt!r} leaves no room in length={length}; give a longer length=, or other prompts=")
 
 
 def continuations(model, params, text, prompts: list[str], *, end: int, seed: int = 0) -> list[str]:
@@ -24,3 +39,35 @@ def continuations(model, params, text, prompts: list[str], *, end: int, seed: in
     chain = autoregressive.Autoregressive(model, room=steps)
     drawn = loop.generate(chain, params, jax.random.key(seed), given, steps=steps)
     return [text.decode(row) for row in drawn.rows()]
+
+
+def write(folder: pathlib.Path, model, params, text, prompts: list[str], step: int) -> None:
+    """Appends a continuation of each prompt to samples.txt."""
+    if not prompts:
+        return
+    texts = continuations(model, params, text, prompts, end=text.end[0])
+    with open(folder / "samples.txt", "a", encoding="utf-8") as file:
+        file.write(f"step {step}\n" + "".join(f"  {prompt}|{text}\n" for prompt, text in zip(prompts, texts, strict=True)))
+
+
+class Score:
+    """Perplexity of a run's state on rows it does not learn from, the same LIMIT of them each time, by the run's own mesh."""
+
+    def __init__(self, run, rows):
+        config = dataclasses.replace(run.model.config, dropout=0.0)
+        task = dataclasses.replace(run.language, model=transformer.Transformer(config), remat="none")
+        key = jax.random.key(0)
+
+        def nats(state, batch):
+            params = run.export(state)
+            loss, (_, facts) = task.loss(layers.stack(params) if task.loop == "scan" else params, (), key, batch)
+            return jnp.stack([loss * facts["weight"], facts["weight"]])
+
+        self.nats, self.run, self.rows, self.limit = run.program.apply(nats), run, rows, min(LIMIT, len(rows))
+
+    def __call__(self, state) -> float:
+        size, total = self.run.settings.batch, np.zeros(2)
+        for start in range(0, self.limit, size):
+            part = functools.partial(self.rows.part, start, self.limit, size)
+            total += np.asarray(self.nats(state, self.run.program.place(part, size)))
+        return round(math.exp(total[0] / total[1]), 3)

@@ -9,7 +9,7 @@ import numpy as np
 from flaxgen import weights
 from flaxgen.chains import autoregressive
 from flaxgen.measure import perplexity, trigram, verse
-from train import data, sample
+from train import corpus, sample
 
 PROMPTS = ("床前明月光", "今天天气不错", "春江花月夜")
 FORMS = ("五绝", "七绝", "五律", "七律")
@@ -22,12 +22,12 @@ def score(folder: pathlib.Path, verses: pathlib.Path) -> dict:
     model, params, text = weights.load(folder)
     (end,) = weights.describe(folder)["end"]
     began = time.monotonic()
-    held_out = [[*text.encode(document), end] for document in data.documents(verses / "heldout.jsonl")]
+    held_out = [[*text.encode(document), end] for document in corpus.documents(verses / "heldout.jsonl")]
     log_prob = likelihood(model, params, held_out)
-    corpus = [[*text.encode(document), end] for document in data.documents(verses / "train.jsonl")]
-    dev = [[*text.encode(document), end] for document in data.documents(verses / "dev.jsonl")]
+    corpus = [[*text.encode(document), end] for document in corpus.documents(verses / "train.jsonl")]
+    dev = [[*text.encode(document), end] for document in corpus.documents(verses / "dev.jsonl")]
     baseline = trigram.Trigram.fit(corpus, dev, vocab=len(text))
-    known = verse.grams(verse.lines(document) for document in data.documents(verses / "train.jsonl"))
+    known = verse.grams(verse.lines(document) for document in corpus.documents(verses / "train.jsonl"))
     originals = regular_poems(verses / "heldout.jsonl")
     firsts = [poem[0] for poem in originals[:POEMS]]
     parts = [firsts[start : start + ROWS] for start in range(0, len(firsts), ROWS)]

@@ -1,4 +1,4 @@
-"""One update: gradient, clipping, AdamW."""
+"""One update: the gradient of a batch, whole or in parts, and what the optimizer makes of it."""
 
 import functools
 from typing import Any
@@ -8,52 +8,82 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from train import partition
+
 
 @flax.struct.dataclass
 class State:
-    """All that a run moves: float32 parameters, the optimizer's moments, what the task carries, and the updates done."""
+    """All that a run moves: what is trained (in float32), what is not, the optimizer's moments, what the task carries, the updates done."""
 
     params: Any
+    frozen: Any
     opt: Any
     carry: Any
     step: jax.Array
 
 
-def schedule(*, steps: int, rate: float, warmup: int):
-    """Learning rate: a straight line up over `warmup` updates, then half a cosine down to a twentieth."""
-    return optax.warmup_cosine_decay_schedule(0.0, rate, min(warmup, steps - 1), steps, end_value=rate / 20)
+@functools.partial(jax.jit, static_argnames=("task", "optimizer", "freeze", "frozen_dtype"))
+def start(task, optimizer, key, params: Any = None, *, freeze: str = "", frozen_dtype: str = "float32") -> State:
+    """The state before the first update, from `params` where they are given and else from the task's own.
 
-
-def adamw(*, steps: int, rate: float, warmup: int, decay: float, clip: float) -> optax.GradientTransformation:
-    """AdamW behind a clip by global norm; weight decay reaches kernels and embeddings only, not scales and biases."""
-    return optax.chain(
-        optax.clip_by_global_norm(clip),
-        optax.adamw(schedule(steps=steps, rate=rate, warmup=warmup), b1=0.9, b2=0.98, weight_decay=decay, mask=decayed),
-    )
-
-
-def decayed(params) -> Any:
-    """The tree of `params` with True at kernels and embeddings."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key in ("kernel", "embedding"), params)
-
-
-@functools.partial(jax.jit, static_argnames=("task", "optimizer"))
-def start(task, optimizer, key) -> State:
-    """The state before the first update."""
+    freeze: a regex of the parameters that are not trained; these are kept in frozen_dtype.
+    """
     init_key, carry_key = jax.random.split(key)
-    params = task.init(init_key)
-    return State(params, optimizer.init(params), task.carry(carry_key), jnp.zeros((), jnp.int32))
+    params = task.init(init_key) if params is None else params
+    trained, frozen = partition.split(params, freeze)
+    frozen = jax.tree.map(lambda leaf: leaf.astype(frozen_dtype), frozen)
+    return State(trained, frozen, optimizer.init(trained), task.carry(carry_key), jnp.zeros((), jnp.int32))
 
 
-@functools.partial(jax.jit, static_argnames=("task", "optimizer"), donate_argnames="state")
-def update(task, optimizer, state: State, key, batch) -> tuple[State, dict[str, jax.Array]]:
-    """The state after one batch, and loss, gradient norm and weight; where a gradient is not finite the parameters stay as they were."""
+@functools.partial(jax.jit, static_argnames=("task", "optimizer", "freeze", "accumulate", "axis"), donate_argnames="state")
+def update(
+    task, optimizer, state: State, key, batch, *, freeze: str = "", accumulate: int = 1, axis: str | None = None
+) -> tuple[State, dict[str, jax.Array]]:
+    """The state after one batch, and loss, gradient norm and weight; where loss or gradient are not finite only the step moves on.
+
+    accumulate: into how many parts the rows are cut, which are differentiated one after the other and weighed by facts["weight"].
+    freeze: the regex that `start` was given.
+    axis: name of the pmap axis whose members hold other rows of the same batch.
+    """
     draw = jax.random.fold_in(key, state.step)
-    (loss, (carry, facts)), grads = jax.value_and_grad(task.loss, has_aux=True)(state.params, state.carry, draw, batch)
+    loss, grads, carry, weight = gradient(task, state, draw, batch, freeze=freeze, accumulate=accumulate, axis=axis)
     norm = optax.tree.norm(grads)
     moves, opt = optimizer.update(grads, state.opt, state.params)
-    new = State(optax.apply_updates(state.params, moves), opt, carry, state.step + 1)
+    new = State(optax.apply_updates(state.params, moves), state.frozen, opt, carry, state.step + 1)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
-    kept = State(state.params, state.opt, state.carry, state.step + 1)
-    new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, kept)
-    return new, {"loss": loss, "norm": norm, "weight": facts["weight"]}
+    new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state.replace(step=state.step + 1))
+    return new, {"loss": loss, "norm": norm, "weight": weight}
+
+
+def gradient(task, state: State, key, batch, *, freeze: str, accumulate: int, axis: str | None) -> tuple[jax.Array, Any, Any, jax.Array]:
+    """(loss, gradient, carry, weight) of all rows of the batch, however they are cut: sums of weight times mean over the sum of weights."""
+
+    def mean(params, carry, rows):
+        return task.loss(partition.merge(params, state.frozen, freeze), carry, key, rows)
+
+    differentiate = jax.value_and_grad(mean, has_aux=True)
+
+    def part(carry, rows):
+        (loss, (carry, facts)), grads = differentiate(state.params, carry, rows)
+        return carry, (loss, grads, facts["weight"])
+
+    if accumulate == 1 and axis is None:
+        carry, (loss, grads, weight) = part(state.carry, batch)
+        return loss, grads, carry, weight
+
+    def add(total, rows):
+        carry, sums, weight = total
+        carry, (loss, grads, more) = part(carry, rows)
+        sums = jax.tree.map(lambda a, b: a + b * more, sums, (loss, grads))
+        return (carry, sums, weight + more), None
+
+    # Part i takes every accumulate-th row, so that each part is spread over the devices as the batch is.
+    cut = jax.tree.map(lambda leaf: leaf.reshape(len(leaf) // accumulate, accumulate, *leaf.shape[1:]).swapaxes(0, 1), batch)
+    zero = jnp.zeros((), jnp.float32)
+    total = (state.carry, (zero, jax.tree.map(jnp.zeros_like, state.params)), zero)
+    (carry, sums, weight), _ = jax.lax.scan(add, total, cut)
+    if axis is not None:
+        sums, weight = jax.lax.psum((sums, weight), axis)
+    share = 1 / jnp.where(weight > 0, weight, 1)
+    loss, grads = jax.tree.map(lambda leaf: leaf * share, sums)
+    return loss, grads, carry, weight

@@ -94,7 +94,7 @@ class Checkpoints:
         self.check()
 
     def close(self) -> None:
-        """Waits, as `wait`, and ends the threads."""
+        """Waits, as `wait`, and ends the threads. A program that ends without this may lose the step that it is saving."""
         try:
             self.wait()
         finally:

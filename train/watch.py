@@ -21,6 +21,7 @@ import rich.progress
 
 from train import flops, hosts
 
+LOG = "log.jsonl"  # in a run's folder
 LINES_APART = 20.0  # seconds between two lines where there is no terminal
 AGAIN = ("skipped",)  # events that a resumed run makes again; the others are history and stay
 
@@ -34,7 +35,7 @@ class Record:
     """
 
     def __init__(self, folder: pathlib.Path, settings, *, cost: int, facts: dict, done: int):
-        self.log, self.every = folder / "log.jsonl", settings.note
+        self.log, self.every = folder / LOG, settings.note
         self.before, self.began = facts.get("seconds", 0.0), time.monotonic()
         self.tokens, self.skipped, self.rollbacks = (facts.get(name, 0) for name in ("tokens", "skipped", "rollbacks"))
         peak = flops.peak(jax.devices()[0].device_kind, settings.dtype)

@@ -1,14 +1,10 @@
 """A run's training state, saved in the background and verified when it is read. The only place that knows Orbax."""
 
-import asyncio
 import concurrent.futures
-import contextlib
 import json
-import logging
 import math
 import pathlib
 import sys
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import jax
@@ -16,7 +12,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
-from train import commit, digest
+from train import commit, digest, quiet
 
 PATIENCE = 600  # seconds that one process waits for the others to have written their part
 NEWEST = 64  # steps that are tried, at most
@@ -38,15 +34,14 @@ class Checkpoints:
     def __init__(self, folder: pathlib.Path, keep: int = 2):
         if keep < 1:
             raise ValueError(f"keep={keep}: wanted the number of checkpoints to keep, 1 or more")
-        logging.getLogger("absl").addFilter(_not_orbax)
+        quiet.orbax()
         self.folder = folder.absolute()
         self.lost: list[tuple[int, str]] = []  # the steps that the last load passed over, and why
         self._steps = commit.Steps(self.folder, keep)
         self._cleared = False
         self._pool = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: concurrent.futures.Future | None = None
-        options = ocp.options.AsyncOptions(timeout_secs=PATIENCE, create_directories_asynchronously=False)
-        self._orbax = ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler(), async_options=options)
+        self._orbax = _orbax()
 
     def steps(self) -> list[int]:
         """The steps that exist, oldest first."""
@@ -163,8 +158,7 @@ class Checkpoints:
     def _restore(self, folder: pathlib.Path, wanted: dict[str, jax.ShapeDtypeStruct], files: dict) -> dict[str, jax.Array]:
         some = {path: leaf for path, leaf in wanted.items() if leaf.size}
         try:
-            with _patient():
-                found = self._orbax.handler.restore(folder / "state", args=ocp.args.StandardRestore(some))
+            found = self._orbax.handler.restore(folder / "state", args=ocp.args.StandardRestore(some))
         except (MemoryError, PermissionError, jax.errors.JaxRuntimeError):  # the machine's trouble, not the file's
             raise
         except Exception as error:
@@ -190,9 +184,17 @@ class Checkpoints:
 
     def _unsaved(self, step: int, error: Exception) -> Unsaved:
         self._cleared = False
+        self._orbax = _orbax()  # the old one would repeat its error
         steps = self.steps()
+        if step in steps:
+            return Unsaved(f"step {step} is saved in {self.folder}, but older ones could not be removed ({_root(error)}); see to that")
         left = f"step {steps[-1]} is the newest that is whole" if steps else "no step is saved yet"
         return Unsaved(f"step {step} could not be saved in {self.folder} ({_root(error)}); {left}. See to that, then resume the run")
+
+
+def _orbax() -> ocp.AsyncCheckpointer:
+    options = ocp.options.AsyncOptions(timeout_secs=PATIENCE, create_directories_asynchronously=False)
+    return ocp.AsyncCheckpointer(ocp.StandardCheckpointHandler(), async_options=options)
 
 
 def _plan(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
@@ -232,33 +234,10 @@ def _root(error: BaseException) -> str:
     """Of the error at the root, as TensorStore's, which names leaf and file where Orbax's does not."""
     while error.__cause__:
         error = error.__cause__
-    return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:400]}"
+    line = str(error).partition("\n")[0].partition(" [tensorstore_spec")[0]
+    return f"{type(error).__name__}: {line if len(line) <= 500 else f'{line[:200]} … {line[-300:]}'}"
 
 
 def _say(words: str) -> None:
     if jax.process_index() == 0:
         print(words, file=sys.stderr, flush=True)
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """Ends when its tasks have: Orbax leaves a loop at the first leaf that fails, and the other reads would complain to a closed one."""
-
-    def close(self) -> None:
-        left = [] if self.is_closed() else asyncio.all_tasks(self)
-        if left:
-            self.run_until_complete(asyncio.gather(*left, return_exceptions=True))
-        super().close()
-
-
-@contextlib.contextmanager
-def _patient() -> Iterator[None]:
-    made, asyncio.new_event_loop = asyncio.new_event_loop, _Loop
-    try:
-        yield
-    finally:
-        asyncio.new_event_loop = made
-
-
-def _not_orbax(record: logging.LogRecord) -> bool:
-    """Orbax logs the traceback of what it also raises."""
-    return "orbax" not in record.pathname

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import shutil
+import time
 
 MANIFEST = "manifest.json"
 SMALL = 2**20  # bytes up to which a file has a sha256 in the manifest; what is larger is arrays, whose leaves have digests
@@ -78,7 +79,7 @@ class Steps:
             if kind == "saving" and name.isdecimal() and read(path, int(name)):
                 self._publish(int(name))
             elif kind in ("saving", "deleted"):
-                shutil.rmtree(path)
+                _discard(path)
 
     def set_aside(self, step: int) -> str:
         """The name that the folder of a damaged step has from now on."""
@@ -138,6 +139,16 @@ def check(folder: pathlib.Path, files: dict[str, list]) -> None:
 def changed(folder: pathlib.Path, files: dict[str, list]) -> list[str]:
     """The small files of a step that are not as they were; some of them are read by nobody."""
     return [name for name, (_, wanted) in files.items() if wanted and _sum(folder / name) != wanted]
+
+
+def _discard(folder: pathlib.Path) -> None:
+    """Removes a folder in which threads of a save that failed may still be writing."""
+    for pause in (0.01, 0.1, 1):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(pause)
+    shutil.rmtree(folder)
 
 
 def _sum(path: pathlib.Path) -> str | None:

@@ -94,7 +94,7 @@ def test_english_for_a_chinese_model_makes_byte_pairs_and_a_fresh_model(tmp_path
     plan = warm.choose(tmp_path / "m", ENGLISH, length=17, vocab=300)
     assert (plan.action, plan.params) == ("rebuild", None)
     assert plan.text == pairs.byte_pairs(ENGLISH, size=300) and plan.text.end == (299,)
-    assert plan.config == dataclasses.replace(model.config, vocab=300, positions=17)
+    assert plan.config == dataclasses.replace(model.config, vocab=300, positions=17, wiring="pre", activation="gelu_tanh")
     assert plan.note == (
         "a new vocabulary of 300 byte pairs was made from your text, and the model starts from nothing: "
         "the old vocabulary is Chinese and cuts your text's words into pieces of 1.0 letters"

@@ -157,7 +157,7 @@ class Meter:
     """A progress bar with loss, tokens a second, MFU and the time left; a line now and then where there is no terminal."""
 
     def __init__(self, done: int, total: int):
-        self.done, self.total, self.began, self.said = done, total, time.monotonic(), -math.inf
+        self.total, self.began, self.said = total, None, -math.inf
         console = rich.console.Console(file=sys.stderr)
         left = rich.progress.TimeRemainingColumn()
         columns = ["{task.description}", rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(), left]
@@ -175,12 +175,15 @@ class Meter:
         """speed: tokens a second."""
         words = f"loss {loss:.3f}" + (f"  {speed:,.0f} tokens/s" if speed else "") + (f"  MFU {mfu:.1%}" if mfu else "")
         now = time.monotonic()
+        self.began = self.began or (now, step)  # after the first update, which was compiled
         if self.bar:
             self.bar.update(self.task, completed=step, description=words)
         elif hosts.first() and (now - self.said >= LINES_APART or step == self.total):
             self.said = now
-            left = (now - self.began) / max(step - self.done, 1) * (self.total - step)
-            print(f"step {step}/{self.total}  {words}  {clock(left)} left", file=sys.stderr, flush=True)
+            (then, first), left = self.began, ""
+            if step > first:
+                left = f"  {clock((now - then) / (step - first) * (self.total - step))} left"
+            print(f"step {step}/{self.total}  {words}{left}", file=sys.stderr, flush=True)
 
 
 def clock(seconds: float) -> str:

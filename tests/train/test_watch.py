@@ -142,10 +142,11 @@ def test_without_a_terminal_a_line_comes_now_and_then_and_at_the_end(tmp_path, m
     monkeypatch.setattr(watch.time, "monotonic", lambda: now[0])
     meter = watch.Meter(0, 100)
     for step in range(1, 101):
-        now[0] += 1.0
+        now[0] += 500.0 if step == 1 else 1.0
         meter.show(step, 3.0, 1234.5, 0.4137)
     lines = capfd.readouterr().err.splitlines()
     assert [line.split()[1] for line in lines] == ["1/100", "21/100", "41/100", "61/100", "81/100", "100/100"]
+    assert lines[0] == "step 1/100  loss 3.000  1,234 tokens/s  MFU 41.4%"
     assert lines[1] == "step 21/100  loss 3.000  1,234 tokens/s  MFU 41.4%  0:01:19 left"
 
 

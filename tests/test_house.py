@@ -22,7 +22,7 @@ FLOORS = (
         "flaxgen.models.config",
         "flaxgen.compilation",
     ),
-    ("flaxgen.nn", "flaxgen.loop", "flaxgen.rules", "flaxgen.text", "flaxgen.measure"),
+    ("flaxgen.nn", "flaxgen.loop", "flaxgen.rules", "flaxgen.sharding", "flaxgen.text", "flaxgen.measure"),
     ("flaxgen.models",),
     ("flaxgen.chains", "flaxgen.tasks"),
     ("flaxgen.weights",),
@@ -87,9 +87,10 @@ def test_text_measures_and_conversion_use_numpy_not_jax(folder):
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_einsum_letters_are_the_letters_of_the_names(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Call) and getattr(node.func, "attr", "").startswith("einsum") and isinstance(node.args[0], ast.Constant):
+        name = getattr(node.func, "attr", getattr(node.func, "id", "")) if isinstance(node, ast.Call) else ""
+        if name.startswith("einsum") and isinstance(node.args[0], ast.Constant):
             factors = node.args[0].value.split("->")[0].split(",")
-            for letters, factor in zip(factors, node.args[1:], strict=True):
+            for letters, factor in zip(factors, node.args[1 : 1 + len(factors)], strict=True):
                 named = ast.unparse(factor).split(".astype")[0].split(".")[-1]
                 assert named.endswith(f"_{letters}") or named == "embedding", f"{named} is contracted as {letters}"
 

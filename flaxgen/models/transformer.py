@@ -1,4 +1,4 @@
-"""The Transformer: GPT-2 and GPT2_ML as one module, its layer loops, and the way between per-layer and stacked parameters."""
+"""The Transformer: GPT-2 and GPT2_ML as one module, the loop over its layers from the host, and how a mesh holds its parameters."""
 
 from functools import partial
 from typing import Literal
@@ -6,7 +6,9 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
+from flaxgen import sharding
 from flaxgen.models.config import Config, block_name
 from flaxgen.nn import attention, blocks
 from flaxgen.protocols import Array, Params
@@ -19,18 +21,18 @@ class Embed(nn.Module):
     dtype: jnp.dtype
 
     def setup(self):
-        init = nn.initializers.truncated_normal(self.config.init_range)
-        self.token = nn.Embed(self.config.vocab, self.config.width, dtype=self.dtype, embedding_init=init)
-        self.position = nn.Embed(self.config.positions, self.config.width, dtype=self.dtype, embedding_init=init)
-        if self.config.wiring == "between":
-            self.norm = blocks.LayerNorm(self.config.epsilon)
+        c = self.config
+        self.token = blocks.Embedding(c.vocab, c.width, c.init_range, self.dtype)
+        self.position = blocks.Embedding(c.positions, c.width, c.init_range, self.dtype)
+        if c.wiring == "between":
+            self.norm = blocks.LayerNorm(c.epsilon)
 
     def __call__(self, token_BT: Array, position_BT: Array) -> Array:
         x_BTD = self.token(token_BT) + self.position(position_BT)
         return self.norm(x_BTD) if self.config.wiring == "between" else x_BTD
 
     def unembed(self, x_BTD: Array) -> Array:
-        return blocks.project(x_BTD, self.token.embedding.astype(x_BTD.dtype), jnp.float32)
+        return blocks.project(x_BTD, self.token.embedding, jnp.float32)
 
 
 class Block(nn.Module):
@@ -75,6 +77,7 @@ class Transformer(nn.Module):
         *,
         valid_BT: Array | None = None,
         rank_BT: Array | None = None,
+        floor_BT: Array | None = None,
         position_BT: Array | None = None,
         caches: tuple[attention.Cache, ...] = (),
         key_B: Array | None = None,
@@ -83,14 +86,15 @@ class Transformer(nn.Module):
         """Logits after every token, and `caches` with the last one grown by these tokens.
 
         token_BT: ids in [0, vocab). valid_BT: False where a token is padding, on either side. rank_BT: who sees whom (see
-        flaxgen.nn.attention), by default each token all earlier ones. position_BT: in [0, positions), by default how many came before.
+        flaxgen.nn.attention), by default each token all earlier ones. floor_BT: the least rank a token sees, that of its document's first
+        token; by default all. position_BT: in [0, positions), by default how many came before, or rank - floor where there are floors.
         caches: read left to right; without any, the tokens see each other and nothing is kept. key_B: one dropout key a row, None for none.
         head: "hidden" gives what the output head would read, hidden_BTD, in place of the logits.
         Logits and caches of padding mean nothing. Ranges are checked by the callers that see concrete values (flaxgen.loop).
         """
         if head not in ("logits", "hidden"):
             raise ValueError(f'head={head!r}: wanted "logits" or "hidden"')
-        x_BTD, sight, last = self.enter(token_BT, valid_BT, rank_BT, position_BT, caches)
+        x_BTD, sight, last = self.enter(token_BT, valid_BT, rank_BT, position_BT, caches, floor_BT)
         grown = []
         for layer in range(self.config.layers):
             block = getattr(self, block_name(layer))
@@ -99,7 +103,7 @@ class Transformer(nn.Module):
         hidden_BTD = self.leave(x_BTD)
         return hidden_BTD if head == "hidden" else self.unembed(hidden_BTD), regrow(caches, last, grown)
 
-    def enter(self, token_BT, valid_BT=None, rank_BT=None, position_BT=None, caches=()):
+    def enter(self, token_BT, valid_BT=None, rank_BT=None, position_BT=None, caches=(), floor_BT=None):
         """Embedded tokens, what they may see, and the last cache with their ranks; keys and values come from the layers."""
         if valid_BT is None and token_BT.shape[1] > self.config.positions:
             raise ValueError(
@@ -112,8 +116,11 @@ class Transformer(nn.Module):
         for cache in caches:
             before_BT += jnp.repeat(cache.length_B, len(token_BT) // len(cache.length_B), total_repeat_length=len(token_BT))[:, None]
         before_BT = jnp.maximum(before_BT, 0)
-        sight, last = attention.look(before_BT + 1 if rank_BT is None else rank_BT, valid_BT, caches)
-        return self.embed(token_BT, before_BT if position_BT is None else position_BT), sight, last
+        rank_BT = before_BT + 1 if rank_BT is None else rank_BT
+        if position_BT is None:
+            position_BT = before_BT if floor_BT is None else jnp.maximum(rank_BT - floor_BT, 0)
+        sight, last = attention.look(rank_BT, valid_BT, caches, floor_BT)
+        return self.embed(token_BT, position_BT), sight, last
 
     def leave(self, x_BTD: Array) -> Array:
         """What the output head reads, from what the last layer gave."""
@@ -161,32 +168,6 @@ def unstack(params: Params) -> Params:
     return {"params": tree | {block_name(i): jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)}}
 
 
-def apply_stacked(
-    model: Transformer,
-    params: Params,
-    token_BT: Array,
-    *,
-    valid_BT: Array | None = None,
-    key_B: Array | None = None,
-    remat: Literal["none", "full"] = "none",
-) -> Array:
-    """logit_BTV from stacked parameters by one scanned block: compiles in the same time at any depth.
-
-    remat: "full" keeps only the input of each layer for the backward pass and computes the rest again.
-    """
-    x_BTD, sight, _ = model.apply(params, token_BT, valid_BT, method=Transformer.enter)
-    block = Block(model.config)
-
-    def layer(x_BTD, xs):
-        tree, index = xs
-        return block.apply({"params": tree}, x_BTD, (), sight, layer_keys(key_B, index))[0], None
-
-    if remat == "full":
-        layer = jax.checkpoint(layer, prevent_cse=False)
-    x_BTD, _ = jax.lax.scan(layer, x_BTD, (params["params"]["block"], jnp.arange(model.config.layers)))
-    return model.apply(params, x_BTD, method=lambda self, x_BTD: self.unembed(self.leave(x_BTD)))
-
-
 # One compilation serves every layer: they differ in parameters only.
 _enter = partial(jax.jit, static_argnums=0)(lambda model, params, *given: model.apply(params, *given, method=Transformer.enter))
 _leave = partial(jax.jit, static_argnums=0)(lambda model, params, x_BTD: model.apply(params, x_BTD, method=Transformer.leave))
@@ -213,3 +194,26 @@ def apply_dispatched(
         x_BTD, buffer = _block(model, tree[block_name(layer)], x_BTD, tuple(fixed), own, sight)
         grown.append(buffer)
     return _leave(model, ends, x_BTD), regrow(caches, last, grown)
+
+
+# How a mesh with the axes "fsdp" and "tensor" holds the parameters: the first pattern that takes a whole path gives the layout; `block/...`
+# are stacked leaves, which have the layer axis before these (flaxgen.sharding). Kernels are (out, in). A layer needs one sum over "tensor"
+# after o and one after down (Shoeybi et al. 2019), and "fsdp" splits the other axis. Vocabularies (8021, 50257) divide by nothing.
+_LAYER = r"block(_\d+)?/"
+_WIDE, _NARROW = rf"{_LAYER}(attend/[qkv]|mlp/up)/", rf"{_LAYER}(attend/o|mlp/down)/"
+SHARDING = (
+    (_WIDE + "kernel", PartitionSpec("tensor", "fsdp")),
+    (_WIDE + "bias", PartitionSpec("tensor")),
+    (_WIDE + "kernel_a", PartitionSpec(None, "fsdp")),
+    (_WIDE + "kernel_b", PartitionSpec("tensor", None)),
+    (_NARROW + "kernel", PartitionSpec("fsdp", "tensor")),
+    (_NARROW + "kernel_a", PartitionSpec(None, "tensor")),
+    (_NARROW + "kernel_b", PartitionSpec("fsdp", None)),
+    (r"embed/(token|position)/embedding", PartitionSpec(None, "fsdp")),
+    (r".*/bias|(.*/)?norm(_\d)?/scale", PartitionSpec()),
+)
+
+
+def limits(config: Config) -> tuple[sharding.Limit, ...]:
+    """What a mesh must divide beside the parameters: a head is whole on a device."""
+    return (sharding.Limit("heads", config.heads, ("tensor",)),)

@@ -7,6 +7,12 @@ Every token has a whole-number rank; a query sees a key when key_rank <= query_r
     ranks 1 1 1 1 0   all see all (BERT)
 
 Padded keys and unwritten slots have rank HIDDEN, which no query reaches; padded queries have rank 0 and see nothing.
+
+A query may have a floor too, the least rank it sees. Documents packed into one row, each with its first rank as the floor:
+
+    tokens  a b c d e   two documents, `a b c` and `d e`
+    ranks   1 2 3 4 5
+    floors  1 1 1 4 4   e sees d and e
 """
 
 import flax.linen as nn
@@ -61,18 +67,25 @@ def fold(x_BT: Array, rows: int) -> Array:
     return x_BT.reshape(rows, x_BT.shape[0] // rows * x_BT.shape[1], *x_BT.shape[2:])
 
 
-def look(rank_BT: Array, valid_BT: Array, caches: tuple[Cache, ...]) -> tuple[Sight, Cache | None]:
+def look(rank_BT: Array, valid_BT: Array, caches: tuple[Cache, ...], floor_BT: Array | None = None) -> tuple[Sight, Cache | None]:
     """The sight of new tokens, and the last cache with their ranks and lengths entered (its keys and values follow layer by layer)."""
+
+    def mask(key_BS):
+        def of_query(number_BT):
+            return fold(number_BT, len(key_BS))[:, :, None]
+
+        mask_BTS = key_BS[:, None, :] <= of_query(query_BT)
+        return mask_BTS if floor_BT is None else mask_BTS & (of_query(floor_BT) <= key_BS[:, None, :])
+
     query_BT = jnp.where(valid_BT, rank_BT, 0)
     key_BT = jnp.where(valid_BT, rank_BT, HIDDEN)
     if not caches:
-        return Sight((key_BT[:, None, :] <= query_BT[:, :, None],), None), None
+        return Sight((mask(key_BT),), None), None
     last = caches[-1]
     count_BT = jnp.cumsum(valid_BT, axis=1, dtype=jnp.int32)
     slot_BT = jnp.where(valid_BT, last.length_B[:, None] + count_BT - 1, last.rank_BS.shape[1])
     last = last.replace(rank_BS=place(last.rank_BS, key_BT, slot_BT), length_B=last.length_B + count_BT[:, -1])
-    masks = tuple(c.rank_BS[:, None, :] <= fold(query_BT, c.rank_BS.shape[0])[:, :, None] for c in (*caches[:-1], last))
-    return Sight(masks, slot_BT), last
+    return Sight(tuple(mask(cache.rank_BS) for cache in (*caches[:-1], last)), slot_BT), last
 
 
 def attend(q_BTHK: Array, keys: tuple[Array, ...], values: tuple[Array, ...], masks: tuple[Array, ...]) -> Array:

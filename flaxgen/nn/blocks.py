@@ -1,18 +1,24 @@
-"""Dense layers, layer norm, the two forms of gelu and dropout by row."""
+"""Products that keep their precision, dense layers, layer norm, the two forms of gelu and dropout by row."""
+
+from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from flaxgen.models.config import Activation
 from flaxgen.protocols import Array
 
 FEW_ROWS = 32
+DENSE = "dense"  # what kernels give, by name for jax.checkpoint: policies do not see the products inside a custom_vjp
 
 
+@partial(jax.custom_vjp, nondiff_argnums=(0, 3))
 def einsum(spec: str, a: Array, b: Array, dtype=jnp.float32) -> Array:
     """jnp.einsum given in `dtype`, float32 factors multiplied as float32 (by default a TPU takes bfloat16 for them, a GPU may take tf32).
 
+    Backward, what comes in is rounded to the factors' own type first: left to itself jax would multiply float32 by bfloat16 in float32.
     XLA's CPU has no bfloat16 product with a float32 result, so there the factors are widened.
     """
     if jax.default_backend() == "cpu":
@@ -20,8 +26,28 @@ def einsum(spec: str, a: Array, b: Array, dtype=jnp.float32) -> Array:
     return jnp.einsum(spec, a, b, precision="highest", preferred_element_type=dtype)
 
 
+def _einsum_forward(spec, a, b, dtype):
+    return einsum(spec, a, b, dtype), (a, b)
+
+
+def _einsum_backward(spec, dtype, factors, slope):
+    left, rest = spec.split(",")
+    right, out = rest.split("->")
+    a, b = factors
+    slope = slope.astype(a.dtype)
+    return einsum(f"{out},{right}->{left}", slope, b, a.dtype), einsum(f"{out},{left}->{right}", slope, a, b.dtype)
+
+
+einsum.defvjp(_einsum_forward, _einsum_backward)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
 def project(x_BTD: Array, kernel_FD: Array, dtype) -> Array:
-    """x kernel^T in `dtype`, the kernel kept (out, in)."""
+    """x kernel^T in `dtype`, the kernel kept (out, in) and rounded to the type of x; its gradient is summed in its own type.
+
+    So float32 masters under bfloat16 activations get float32 gradients, across devices too, and no rounded copy outlives the layer.
+    """
+    kernel_FD = kernel_FD.astype(x_BTD.dtype)
     # On a CPU few rows are multiplied kernel first; x first is 1.3 to 3 times slower there. At 8 rows, ms, x first and kernel first: 768 to
     # 3072 .88 and .63, 3072 to 768 2.30 and .74, 768 to 50,257 17.7 and 9.1. At 1 row they are equal, from 64 rows on x first is faster.
     if jax.default_backend() == "cpu" and x_BTD.shape[0] * x_BTD.shape[1] <= FEW_ROWS:
@@ -29,8 +55,25 @@ def project(x_BTD: Array, kernel_FD: Array, dtype) -> Array:
     return einsum("BTD,FD->BTF", x_BTD, kernel_FD, dtype)
 
 
+def _project_forward(x_BTD, kernel_FD, dtype):
+    return project(x_BTD, kernel_FD, dtype), (x_BTD, kernel_FD)
+
+
+def _project_backward(dtype, factors, slope_BTF):
+    x_BTD, kernel_FD = factors
+    slope_BTF = slope_BTF.astype(x_BTD.dtype)
+    x_slope_BTD = einsum("BTF,FD->BTD", slope_BTF, kernel_FD.astype(x_BTD.dtype), x_BTD.dtype)
+    return x_slope_BTD, einsum("BTF,BTD->FD", slope_BTF, x_BTD, kernel_FD.dtype)
+
+
+project.defvjp(_project_forward, _project_backward)
+
+
 class Dense(nn.Module):
-    """x kernel^T + bias, the kernel kept (out, in)."""
+    """x kernel^T + bias, the kernel kept (out, in).
+
+    Where the parameters hold kernel_a (rank, in) and kernel_b (out, rank) too, x kernel_a^T kernel_b^T is added (Hu et al. 2021, LoRA).
+    """
 
     out: int
     init_range: float
@@ -39,7 +82,27 @@ class Dense(nn.Module):
     def __call__(self, x_BTD: Array) -> Array:
         kernel_FD = self.param("kernel", nn.initializers.truncated_normal(self.init_range), (self.out, x_BTD.shape[-1]))
         bias_F = self.param("bias", nn.initializers.zeros, (self.out,))
-        return project(x_BTD, kernel_FD.astype(x_BTD.dtype), x_BTD.dtype) + bias_F.astype(x_BTD.dtype)[None, None]
+        y_BTF = checkpoint_name(project(x_BTD, kernel_FD, x_BTD.dtype), DENSE) + bias_F.astype(x_BTD.dtype)[None, None]
+        if self.has_variable("params", "kernel_a"):
+            inner_BTR = project(x_BTD, self.get_variable("params", "kernel_a"), x_BTD.dtype)
+            y_BTF += project(inner_BTR, self.get_variable("params", "kernel_b"), x_BTD.dtype)
+        return y_BTF
+
+
+class Embedding(nn.Module):
+    """Rows of a table, in `dtype`: rounded after they are picked, so that gradients of a row are summed in the table's own type."""
+
+    count: int
+    width: int
+    init_range: float
+    dtype: jnp.dtype
+
+    def setup(self):
+        init = nn.initializers.truncated_normal(self.init_range)
+        self.embedding = self.param("embedding", init, (self.count, self.width))
+
+    def __call__(self, index_BT: Array) -> Array:
+        return jnp.take(self.embedding, index_BT, axis=0).astype(self.dtype)
 
 
 class LayerNorm(nn.Module):

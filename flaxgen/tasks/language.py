@@ -1,46 +1,56 @@
 """Next-token prediction."""
 
 import dataclasses
-import functools
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
-import optax
 
-from flaxgen.models import transformer
+from flaxgen.models import layers, transformer
+from flaxgen.nn import entropy
+
+Dtype = Literal["float32", "bfloat16"]
 
 
 @dataclasses.dataclass(frozen=True)
 class Language:
     """Weighted next-token cross-entropy of a decoder.
 
-    A batch holds token_BT, target_BT (the token that follows) and weight_BT (0 where nothing is to be learnt, as in padding).
+    A batch holds token_BT, target_BT (the token that follows) and weight_BT (0 where nothing is to be learnt, as in padding); it may hold
+    floor_BT (documents in one row that do not see each other: the rank of a document's first token) and row_B (a row's number in the whole
+    batch, by which its dropout is drawn; absent 0, 1, ...).
+
     loop: "unroll" runs the layers one by one on their own parameters; "scan" stacks them: compiles in constant time at any depth.
-    remat: "full" recomputes a layer in the backward pass (only with "scan").
+    remat, spread: see flaxgen.models.layers.
+    dtype: of the activations. Parameters stay float32 and are rounded layer by layer, norms excepted; their gradients are float32.
+    chunks: pieces of the vocabulary in which the loss is computed (see flaxgen.nn.entropy).
     """
 
     model: transformer.Transformer
-    loop: Literal["unroll", "scan"] = "scan"
-    remat: Literal["none", "full"] = "none"
+    loop: layers.Loop = "scan"
+    remat: layers.Remat = "none"
+    dtype: Dtype = "float32"
+    chunks: int = 1
+    spread: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for name, choices in (("loop", get_args(layers.Loop)), ("remat", get_args(layers.Remat)), ("dtype", get_args(Dtype))):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name}={getattr(self, name)!r}: wanted one of {', '.join(choices)}")
+        if not 1 <= self.chunks <= self.model.config.vocab:
+            raise ValueError(f"chunks={self.chunks}: wanted 1 to {self.model.config.vocab}, the vocabulary cut into so many pieces")
 
     def init(self, key):
-        params = self.model.init(key, jnp.zeros((1, 1), jnp.int32))
-        return transformer.stack(params) if self.loop == "scan" else params
+        return layers.init(self.model, key, self.loop)
 
     def carry(self, key):
         return ()
 
     def loss(self, params, carry, key, batch):
-        token_BT, target_BT, weight_BT = batch["token_BT"], batch["target_BT"], batch["weight_BT"]
-        key_B = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(len(token_BT)))
-        if self.loop == "scan":
-            logit_BTV = transformer.apply_stacked(self.model, params, token_BT, key_B=key_B, remat=self.remat)
-        else:
-            logit_BTV, _ = self.model.apply(params, token_BT, key_B=key_B)
-        nats_BT = optax.softmax_cross_entropy_with_integer_labels(logit_BTV.astype(jnp.float32), target_BT)
-        weight = jnp.sum(weight_BT)
-        loss = jnp.sum(nats_BT * weight_BT) / jnp.maximum(weight, 1)
+        row_B = batch.get("row_B", jnp.arange(len(batch["token_BT"])))
+        nats_BT = self._nats(params, batch, jax.vmap(lambda row: jax.random.fold_in(key, row))(row_B))
+        weight = jnp.sum(batch["weight_BT"])
+        loss = jnp.sum(nats_BT * batch["weight_BT"]) / jnp.maximum(weight, 1)
         return loss, (carry, {"weight": weight})
 
     def export(self, params, carry):
@@ -48,5 +58,11 @@ class Language:
 
     def nats(self, params, batch) -> jax.Array:
         """Cross-entropy of every target, nats_BT, without dropout."""
-        logit_BTV, _ = self.model.apply(self.export(params, ()), batch["token_BT"])
-        return optax.softmax_cross_entropy_with_integer_labels(logit_BTV.astype(jnp.float32), batch["target_BT"])
+        return self._nats(params, batch, None)
+
+    def _nats(self, params, batch, key_B):
+        model = transformer.Transformer(self.model.config, jnp.dtype(self.dtype))
+        hidden_BTD = layers.hidden(
+            model, params, batch["token_BT"], floor_BT=batch.get("floor_BT"), key_B=key_B, remat=self.remat, spread=self.spread
+        )
+        return entropy.nats(hidden_BTD, params["params"]["embed"]["token"]["embedding"], batch["target_BT"], self.chunks)

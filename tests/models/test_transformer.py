@@ -140,27 +140,56 @@ def test_ranks_let_a_prefix_see_itself_whole():
     assert (jnp.abs(changed_TV).max(axis=1) > 1e-4).all()
 
 
-@pytest.mark.parametrize(("wiring", "remat"), [("pre", "none"), ("between", "full")])
-def test_the_scanned_layers_give_the_logits_and_gradients_of_the_unrolled_ones(wiring, remat):
-    model = tiny(wiring, dropout=0.3, layers=2)
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_documents_packed_into_one_row_have_the_logits_they_have_alone(wiring):
+    model = tiny(wiring)
     params = params_of(model)
-    token_BT = np.random.default_rng(7).integers(0, 37, (2, 6))
-    valid_BT = np.arange(6) < np.array([[4], [6]])
-    key_B = jax.random.split(jax.random.key(1), 2)
-    stacked = transformer.stack(params)
-    assert jax.tree.all(jax.tree.map(jnp.array_equal, transformer.unstack(stacked), params))
+    noise = np.random.default_rng(10)
+    first, second, third = (noise.integers(0, 37, length) for length in (4, 7, 2))
+    token_BT = np.stack([np.concatenate([first, second]), np.concatenate([second, first])])
+    floor_BT = np.array([[1] * 4 + [5] * 7, [1] * 7 + [8] * 4])
+    logit_BTV, _ = apply(model, params, token_BT, floor_BT=floor_BT)
+    alone, alone_too = (apply(model, params, document[None])[0][0] for document in (first, second))
+    for row, wanted_TV in enumerate((jnp.concatenate([alone, alone_too]), jnp.concatenate([alone_too, alone]))):
+        assert jnp.abs(logit_BTV[row] - wanted_TV).max() <= 1e-5
+    # The same through a cache, where the floor of a later call lies in an earlier one.
+    _, caches = apply(model, params, token_BT, floor_BT=floor_BT, caches=(model.cache(2, 13),))
+    logit_BTV, _ = apply(model, params, np.stack([third, third]), floor_BT=np.array([[5, 5], [12, 12]]), caches=caches)
+    assert jnp.abs(logit_BTV[0] - apply(model, params, np.concatenate([second, third])[None])[0][0, 7:]).max() <= 1e-5
+    assert jnp.abs(logit_BTV[1] - apply(model, params, third[None])[0][0]).max() <= 1e-5
 
-    def unrolled(params):
-        return jnp.square(apply(model, params, token_BT, valid_BT=valid_BT, key_B=key_B)[0]).mean()
 
-    def scanned(stacked):
-        return jnp.square(transformer.apply_stacked(model, stacked, token_BT, valid_BT=valid_BT, key_B=key_B, remat=remat)).mean()
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_what_one_document_learns_has_no_gradient_at_its_neighbour_in_the_row(wiring):
+    model = tiny(wiring)
+    params = params_of(model)
+    token_BT, floor_BT = np.array([[1, 2, 3, 20, 21, 22, 23]]), np.array([[1, 1, 1, 4, 4, 4, 4]])
 
-    (a, grad_a), (b, grad_b) = jax.jit(jax.value_and_grad(unrolled))(params), jax.jit(jax.value_and_grad(scanned))(stacked)
-    np.testing.assert_allclose(a, b, rtol=1e-6)
-    scale = max(jnp.abs(leaf).max() for leaf in jax.tree.leaves(grad_a))
-    differences = jax.tree.map(lambda x, y: jnp.abs(x - y).max(), grad_a, transformer.unstack(grad_b))
-    assert max(jax.tree.leaves(differences)) <= 1e-5 * scale
+    def loss(params, tokens):
+        return jnp.square(apply(model, params, token_BT, floor_BT=floor_BT, head="hidden")[0][0, tokens]).sum()
+
+    first = jax.grad(loss)(params, slice(0, 3))["params"]["embed"]["token"]["embedding"]
+    second = jax.grad(loss)(params, slice(3, 7))["params"]["embed"]["token"]["embedding"]
+    assert (first[20:24] == 0).all() and (jnp.abs(first[1:4]).sum(axis=1) > 0).all()
+    assert (second[1:4] == 0).all() and (jnp.abs(second[20:24]).sum(axis=1) > 0).all()
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+def test_low_rank_leaves_beside_a_kernel_add_their_product_to_it(wiring):
+    model = tiny(wiring)
+    params = params_of(model)
+    noise = np.random.default_rng(11)
+    flat = weights.flatten(params)
+    added, merged = dict(flat), dict(flat)
+    for name in [name for name in flat if name.endswith("/kernel")]:
+        a, b = (noise.normal(0, 0.2, shape).astype(np.float32) for shape in ((2, flat[name].shape[1]), (flat[name].shape[0], 2)))
+        added |= {f"{name}_a": a, f"{name}_b": b}
+        merged[name] = flat[name] + b @ a
+    token_BT = noise.integers(0, 37, (2, 6))
+    logit_BTV, _ = apply(model, weights.nest(added), token_BT)
+    wanted_BTV, _ = apply(model, weights.nest(merged), token_BT)
+    assert jnp.abs(logit_BTV - wanted_BTV).max() <= 2e-5
+    assert jnp.abs(logit_BTV - apply(model, params, token_BT)[0]).max() > 0.1
 
 
 @pytest.mark.parametrize("wiring", WIRINGS)

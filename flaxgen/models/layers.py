@@ -1,0 +1,78 @@
+"""A Transformer in training: its first parameters, and its layers one after the other or as one scanned layer, kept or computed again."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from flaxgen.models import transformer
+from flaxgen.models.config import block_name
+from flaxgen.nn import attention, blocks
+from flaxgen.protocols import Array, Params
+
+Loop = Literal["unroll", "scan"]
+Remat = Literal["none", "full", "dots"]
+POLICIES = {"full": None, "dots": jax.checkpoint_policies.save_only_these_names(blocks.DENSE)}
+
+
+def init(model: transformer.Transformer, key: Array, loop: Loop) -> Params:
+    """Float32 parameters, stacked for "scan": the same numbers for both loops and on every mesh; compiles in the same time at any depth.
+
+    Layer i is drawn by fold_in(key of the layers, i), all of them together, so the numbers are not those of `model.init`.
+    """
+    end_key, layer_key = jax.random.split(key)
+    token_BT = jnp.zeros((1, 1), jnp.int32)
+    ends = model.init(end_key, token_BT, method=lambda self, token_BT: self.leave(self.embed(token_BT, token_BT)))
+    sight, _ = attention.look(token_BT + 1, token_BT == 0, ())
+    x_BTD = jnp.zeros((1, 1, model.config.width), model.dtype)
+    block = transformer.Block(model.config)
+
+    def draw(layer):
+        return block.init(jax.random.fold_in(layer_key, layer), x_BTD, (), sight)["params"]
+
+    params = {"params": ends["params"] | {"block": jax.vmap(draw)(jnp.arange(model.config.layers))}}
+    return transformer.unstack(params) if loop == "unroll" else params
+
+
+def hidden(
+    model: transformer.Transformer,
+    params: Params,
+    token_BT: Array,
+    *,
+    valid_BT: Array | None = None,
+    floor_BT: Array | None = None,
+    key_B: Array | None = None,
+    remat: Remat = "none",
+    spread: tuple[str, ...] = (),
+) -> Array:
+    """hidden_BTD, what the output head reads: by one scanned layer where the parameters are stacked, else layer by layer.
+
+    valid_BT, floor_BT and key_B as in Transformer.__call__.
+    remat: what a layer leaves for the backward pass, which computes the rest again. "none": everything. "full": its input alone.
+        "dots": also what its kernels give (q, k, v, o, up: 8 widths a token with an MLP of 4), so attention, gelu and norms are done again.
+    spread: the axes of the mesh (jax.set_mesh) over which the rows lie, held to before and after each layer; () leaves it to the compiler.
+    """
+
+    def hold(x_BTD):
+        return jax.lax.with_sharding_constraint(x_BTD, PartitionSpec(spread)) if spread else x_BTD
+
+    tree = params["params"]
+    x_BTD, sight, _ = model.apply(params, token_BT, valid_BT, floor_BT=floor_BT, method=transformer.Transformer.enter)
+    block = transformer.Block(model.config)
+
+    def layer(x_BTD, own, index):
+        return hold(block.apply({"params": own}, x_BTD, (), sight, transformer.layer_keys(key_B, index))[0])
+
+    scanned = "block" in tree
+    if remat != "none":
+        # Within a scan nothing could merge the two computations. Unrolled, a compiler would but for a barrier; XLA's CPU drops the barrier
+        # before it orders the work and saves no memory, so on a CPU rematerialise with "scan".
+        layer = jax.checkpoint(layer, policy=POLICIES[remat], prevent_cse=not scanned)
+    x_BTD = hold(x_BTD)
+    if scanned:
+        x_BTD, _ = jax.lax.scan(lambda x_BTD, xs: (layer(x_BTD, *xs), None), x_BTD, (tree["block"], jnp.arange(model.config.layers)))
+    else:
+        for index in range(model.config.layers):
+            x_BTD = layer(x_BTD, tree[block_name(index)], index)
+    return model.apply(params, x_BTD, method=transformer.Transformer.leave)

@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from flaxgen import sharding
 from train import optimizers, partition
 
 NAMES = typing.get_args(optimizers.Name)
@@ -68,6 +70,25 @@ def test_cut_leaves_move_as_whole_ones_do(name):
     (moved,), _ = moves(rule, cut[0], [cut[1]])
     (wanted,), _ = moves(build(name, clip=0.0, layer_rate=0.7, layers=LAYERS), params, [grad])
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6), moved, partition.split(wanted, freeze)[0])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_mesh_gives_what_one_device_gives_and_splits_factored_moments_too(name):
+    grid = jax.make_mesh((2, 4), ("fsdp", "tensor"), axis_types=(AxisType.Auto,) * 2)
+    params, grad = (
+        {"params": {"block": {"up": {"kernel": stack(tree(seed))["params"]["block"]["mlp"]["up"]["kernel"]}}}} for seed in (0, 1)
+    )
+    params, grad = jax.tree.map(lambda leaf: jnp.pad(leaf, ((0, 0), (0, 6), (0, 3))), (params, grad))  # to 136 x 132
+    rule = build(name, ema=0.9)
+    specs = sharding.specs(params, [(".*", PartitionSpec("tensor", "fsdp"))], dict(grid.shape))
+    layout = sharding.follow(jax.eval_shape(rule.init, params), params, specs)
+    place = lambda specs: jax.tree.map(lambda spec: NamedSharding(grid, spec), specs)  # noqa: E731
+    state = jax.jit(rule.init, out_shardings=place(layout))(jax.device_put(params, place(specs)))
+    update = jax.jit(rule.update, out_shardings=(place(specs), place(layout)))
+    moved, _ = update(jax.device_put(grad, place(specs)), state, jax.device_put(params, place(specs)))
+    wanted, _ = jax.jit(rule.update)(grad, rule.init(params), params)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6), moved, wanted)
+    assert all(not leaf.sharding.is_fully_replicated for leaf in jax.tree.leaves(state) if leaf.size > LAYERS)
 
 
 def test_adamw_is_optaxs_own():

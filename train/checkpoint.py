@@ -69,12 +69,13 @@ class Checkpoints:
         arrays = {path: digest.raw(leaf) for path, leaf in leaves.items()}
         try:
             self._clear()
-            sums = {path: digest.of(array) for path, array in arrays.items()}
+            for path, text in digest.of(arrays).items():
+                record["leaves"][path].append(text)
             some = {path: array for path, array in arrays.items() if array.size}  # Orbax refuses an array without elements
             self._orbax.save(self._steps.saving(step) / "state", args=ocp.args.StandardSave(some))
         except Exception as error:
             raise self._unsaved(step, error) from error
-        self._pending = self._pool.submit(self._finish, step, record, sums)
+        self._pending = self._pool.submit(self._finish, step, record)
 
     def check(self) -> None:
         """Raises Unsaved when a save in the background has failed; costs nothing."""
@@ -123,13 +124,11 @@ class Checkpoints:
         why = commit.listed([why for _, why in self.lost])
         raise Damaged(f"{self.folder} holds no good step ({why}); bring one back from a copy, or start the run anew in another folder")
 
-    def _finish(self, step: int, record: dict, sums: dict[str, jax.Array]) -> None:
+    def _finish(self, step: int, record: dict) -> None:
         """Waits for Orbax, and commits; in the background."""
         try:
             self._orbax.wait_until_finished()
             if jax.process_index() == 0:
-                for path, pair in sums.items():
-                    record["leaves"][path].append(digest.text(pair))
                 self._steps.commit(step, record)
         except Exception as error:
             raise self._unsaved(step, error) from error
@@ -148,8 +147,7 @@ class Checkpoints:
             trouble = error
         if _any(trouble is not None):
             raise trouble or Damaged(f"{folder} could not be read by another process")
-        sums = {path: digest.of(array) for path, array in found.items()}
-        wrong = [path for path, pair in sums.items() if digest.text(pair) != manifest["leaves"][path][2]]
+        wrong = [path for path, text in digest.of(found).items() if text != manifest["leaves"][path][2]]
         if wrong:
             raise Damaged(f"{folder} is damaged at {commit.listed(wrong)} (digest differs)")
         leaves, tree = jax.tree.flatten(like)

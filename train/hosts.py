@@ -12,15 +12,24 @@ from jax.experimental import multihost_utils
 
 # What a launcher sets to the number of processes; jax.distributed finds address and number of each by itself.
 LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
-PODS = ("TPU_WORKER_HOSTNAMES", "MEGASCALE_COORDINATOR_ADDRESS", "JOBSET_NAME")
+PODS = ("TPU_WORKER_HOSTNAMES", "MEGASCALE_COORDINATOR_ADDRESS")  # with commas between them where there are several
+DETECT = "detect"
+THREADS = 32
 
 
 def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     """Makes this process a member of the run that its launcher started, or that the three flags describe; alone it does nothing.
 
-    coordinator: HOST:PORT of process 0. Must be called before anything else of jax.
+    coordinator: HOST:PORT of process 0, or "detect" where jax shall find out itself (Kubernetes, with jax[k8s]). Must be called before
+    anything else of jax.
     """
+    # On a CPU each device that waits in a sum over processes blocks a thread of XLA's pool, which has as many as the machine has cores. Two
+    # sums that two processes take up in another order then wait for each other; NPROC is what the pool's size is read from.
+    os.environ.setdefault("NPROC", str(max(THREADS, os.cpu_count() or 1)))
     given = (bool(coordinator), processes > 0, process >= 0)
+    if given == (True, False, False) and coordinator == DETECT:
+        jax.distributed.initialize()
+        return
     if any(given) and not all(given):
         raise ValueError(
             "coordinator=HOST:PORT, processes=N and process=0…N-1 go together; give all three, or none where a launcher is detected"
@@ -60,9 +69,15 @@ def alone_in(folder: pathlib.Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
+    lock = folder / "lock"
+    with open(lock, "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"another process is training in {folder}; wait for its end, or start another run with out=DIR") from None
-        yield
+        try:
+            yield
+        finally:
+            if list(folder.iterdir()) == [lock]:  # a start that was refused leaves nothing
+                lock.unlink()
+                folder.rmdir()

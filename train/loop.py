@@ -39,10 +39,10 @@ def run(program, state, hooks: Hooks, settings, record: watch.Record) -> tuple[A
     gradient changes nothing but the step. settings.patience of them, one after the other, send the run back to its checkpoint, from which
     it goes on with the batches after them.
     """
-    s, done = settings, int(state.step)
-    saved, reader = done, Reader(record, s.patience)
+    s, done = settings, program.done(state)
+    saved, number, reader = done, 0, Reader(record, s.patience)
     with Stop() as stop, trouble.Watchdog(s.watchdog, record.log.parent / "stacks.txt") as dog:
-        while done < s.steps and not reader.signal:
+        while done < s.steps and not (number := stop.number if hosts.alone() else reader.signal):
             hooks.check()
             batch = hooks.batch(done + record.skipped)
             record.profile.before(done + 1)
@@ -54,7 +54,7 @@ def run(program, state, hooks: Hooks, settings, record: watch.Record) -> tuple[A
             reader.read(0 if look or save or (stop.number and hosts.alone()) else 1)
             dog.beat()
             if reader.bad >= s.patience:
-                state, done = go_back(hooks, s, record, done)
+                state, done = go_back(program, hooks, s, record, done)
                 saved, reader = done, Reader(record, s.patience)
                 continue
             with record.aside():
@@ -68,10 +68,10 @@ def run(program, state, hooks: Hooks, settings, record: watch.Record) -> tuple[A
         reader.read(0)
         if saved != done:
             hooks.save(done, state, record.facts(), None)
-    return state, reader.signal
+    return state, number
 
 
-def go_back(hooks: Hooks, settings, record: watch.Record, done: int) -> tuple[Any, int]:
+def go_back(program, hooks: Hooks, settings, record: watch.Record, done: int) -> tuple[Any, int]:
     """(state, step) of the newest good checkpoint; the batches that were taken since then, and settings.skip more, are left out."""
     rollbacks = record.rollbacks + 1
     if rollbacks > settings.rollbacks:
@@ -81,7 +81,7 @@ def go_back(hooks: Hooks, settings, record: watch.Record, done: int) -> tuple[An
         )
     place = done + record.skipped + settings.skip
     state, facts = hooks.back()
-    step = int(state.step)
+    step = program.done(state)
     record.back(step, facts, skipped=place - step, rollbacks=rollbacks)
     return state, step
 

@@ -36,12 +36,12 @@ def read(words: str) -> dict[str, int]:
 
 
 def sizes(words: str, devices: int) -> dict[str, int]:
-    """The axis sizes of a mesh of so many devices; empty words: all on data."""
+    """The axis sizes of a mesh of so many devices, or of some of them in a run of one process; empty words: all on data."""
     if not words:
         return {"data": devices, "fsdp": 1, "tensor": 1}
     found = read(words)
-    if math.prod(found.values()) != devices:
-        wanted = math.prod(found.values())
+    wanted = math.prod(found.values())
+    if wanted > devices or (wanted < devices and jax.process_count() > 1):
         raise ValueError(f"mesh={words} is for {wanted} devices, there are {devices}; try {propose(found, devices)}, or leave mesh= out")
     return found
 
@@ -75,7 +75,8 @@ def mesh(axes: dict[str, int]) -> jax.sharding.Mesh:
 class Program:
     """One task and optimizer compiled for a mesh: state goes in and comes out in the layout that `like` describes.
 
-    rate: the learning rate by step, for the log. rules: (regex, PartitionSpec) pairs of the model. accumulate: parts of a batch that are differentiated one after the other.
+    rate: the learning rate by step, for the log. rules: (regex, PartitionSpec) pairs of the model.
+    accumulate: parts of a batch that are differentiated one after the other.
     freeze, frozen_dtype: see steps.start. seed: of parameters, carry and dropout. limits: what the mesh must divide besides.
     """
 
@@ -155,6 +156,10 @@ class Program:
         """What a checkpoint holds."""
         return state
 
+    def done(self, state: steps.State) -> int:
+        """Updates so far."""
+        return int(state.step)
+
     def restored(self, state: steps.State) -> steps.State:
         """The inverse of `saved`."""
         return state
@@ -228,6 +233,9 @@ class Copies(Program):
 
     def saved(self, state):
         return jax.tree.map(lambda leaf: leaf[0], state)
+
+    def done(self, state):
+        return int(state.step[0])
 
     def restored(self, state):
         copies = NamedSharding(jax.sharding.Mesh(self.mesh.devices.reshape(-1), ("rows",)), PartitionSpec("rows"))

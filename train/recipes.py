@@ -3,7 +3,8 @@
 import dataclasses
 from collections.abc import Iterator
 
-POETRY_PROMPTS = "床前明月光 今天天气不错 春江花月夜 《登高》 七绝《秋思》"
+POETRY_PROMPTS = "床前明月光|今天天气不错|春江花月夜|《登高》|七绝《秋思》"
+OPENINGS = "openings"
 
 
 def setting(default, what: str, *, choices: tuple[str, ...] = (), least: float = 0, most: float = 1e38, movable: bool = False):
@@ -20,6 +21,7 @@ class Settings:
     )
     dev: str = setting("", "the same, not learnt from, for the perplexity in the log; empty for none")
     start: str = setting("", "a flaxgen folder whose weights and vocabulary training goes on from; empty for a new model")
+    foreign: str = setting("refuse", "a text of another language than start= knows, or rebuild: a new model", choices=("refuse", "rebuild"))
     text: str = setting("", "a flaxgen folder or vocab.txt whose vocabulary a new model takes; empty: one is made from data")
     vocab: int = setting(6200, "largest vocabulary made from data", least=1)
     rows: str = setting("packed", "several documents a row, or single: one, cut at its end", choices=("packed", "single"))
@@ -67,7 +69,7 @@ class Settings:
     keep: int = setting(2, "checkpoints kept, and the best on dev besides", least=1, movable=True)
     damaged: str = setting("older", "a damaged checkpoint: go on from an older one, or refuse", choices=("older", "refuse"), movable=True)
     look: int = setting(500, "updates between samples, and between measurements on dev", least=1, movable=True)
-    prompts: str = setting("", "what is continued at each look, separated by blanks", movable=True)
+    prompts: str = setting("", "what is continued at each look, with | between; openings: how three rows of the data begin", movable=True)
     note: int = setting(10, "updates between lines of log.jsonl", least=1, movable=True)
     tensorboard: str = setting("no", "the same for TensorBoard (wants tensorboardX)", choices=("no", "yes"), movable=True)
     profile: str = setting("", "updates to trace for TensorBoard's profiler, as 100:105", movable=True)
@@ -107,7 +109,10 @@ def poetry(size: str = "full") -> Settings:
 
 def own(size: str = "full") -> Settings:
     """Your own text, Chinese or English: the bundled model goes on with it, or a small new one is made; ten minutes on two cores."""
-    full = Settings(start="flaxgen/bundled/poetry", steps=600, rate=1e-3, warmup=50, every=100, look=200)
+    full = Settings(
+        start="flaxgen/bundled/poetry", foreign="rebuild", prompts=OPENINGS,
+        batch=4, steps=1500, rate=1.5e-3, warmup=50, every=250, look=250,
+    )  # fmt: skip
     return full if size == "full" else dataclasses.replace(full, data="train/tiny.jsonl", batch=4, steps=20, every=10, look=20)
 
 

@@ -21,7 +21,7 @@ import flaxgen.text
 import flaxgen.text.build
 import flaxgen.text.wordpiece
 from flaxgen import weights
-from flaxgen.models import config, layers, transformer
+from flaxgen.models import config, transformer
 from flaxgen.tasks import adversarial, language, lora
 from train import checkpoint, corpus, data, flops, hosts, loop, optimizers, parallel, partition, recipes, sample, warm, watch
 
@@ -40,13 +40,25 @@ class Model:
 
 def begin(s: recipes.Settings) -> Model:
     """The model of a run's first update, by its settings."""
+    if s.start and all(corpus.kind(path) == "tfrecord" for source in corpus.sources(s.data) for path in source.files):
+        return as_it_is(s)
     if s.start:
-        plan = warm.choose(s.start, corpus.documents(s.data), length=s.length, seed=s.seed)
+        plan = warm.choose(s.start, corpus.documents(s.data), length=s.length, seed=s.seed, foreign=s.foreign)
         return Model(dataclasses.replace(plan.config, dropout=s.dropout), plan.text, plan.params, plan.note)
     text = warm.ended(vocabulary(s), s.text)
     sizes = (len(text), s.length, s.width, s.layers, s.heads, 4 * s.width, s.wiring, ACTIVATION[s.wiring])
     note = f"a new model, with {'the vocabulary of ' + s.text if s.text else 'a vocabulary made from the data'}: {len(text):,} tokens"
     return Model(config.Config(*sizes, dropout=s.dropout, init_range=s.init_range), text, None, note)
+
+
+def as_it_is(s: recipes.Settings) -> Model:
+    """The model of start= with its own vocabulary, for data that is token ids already."""
+    card = weights.describe(s.start)
+    if s.length > card["config"].positions:
+        raise ValueError(f"length={s.length}: the model in {s.start} has {card['config'].positions} positions; give a smaller length=")
+    text = warm.ended(weights.load_text(s.start, card), s.start)
+    made = dataclasses.replace(card["config"], dropout=s.dropout)
+    return Model(made, text, warm.load(s.start), f"the vocabulary of {s.start} is kept: the data are ids of it")
 
 
 def vocabulary(s: recipes.Settings):
@@ -102,7 +114,6 @@ class Run:
         optimizer = optimizers.build(s.optimizer, **rule, layers=self.model.config.layers, freeze=self.freeze)
         rate = optimizers.rates(s.schedule, **{name: rule[name] for name in ("steps", "rate", "warmup", "cooldown")})
         given = {
-            "rate": rate,
             "limits": transformer.limits(self.model.config),
             "seed": s.seed,
             "accumulate": s.accumulate,
@@ -110,7 +121,11 @@ class Run:
             "frozen_dtype": s.dtype if s.lora else "float32",
         }
         make = parallel.Program if s.parallel == "mesh" else parallel.Copies
-        return make(self.task, optimizer, transformer.SHARDING, mesh(s), **given)
+        return make(self.task, optimizer, rate, transformer.SHARDING, mesh(s), **given)
+
+    @property
+    def axes(self) -> str:
+        return ",".join(f"{axis}={size}" for axis, size in self.program.mesh.shape.items())
 
     def export(self, state) -> Any:
         """The parameters that are sampled and saved: averaged where an average is kept, merged, by layer."""
@@ -121,7 +136,7 @@ class Run:
         """The state before the first update."""
         params = self.model.params
         if params is not None and self.settings.loop == "scan":
-            params = layers.stack(params)
+            params = transformer.stack(params)
         if params is not None and self.settings.lora:
             params = self.adapted.adapt(params, jax.random.key(self.settings.seed))
         return self.program.start(params)
@@ -160,9 +175,9 @@ def train(recipe: str, settings: recipes.Settings, given: dict[str, str], folder
 def go(run: Run, card: dict, saved: checkpoint.Checkpoints) -> int:
     """Trains from the newest checkpoint, or from the beginning where there is none, to the last step; the exit code."""
     s, program, model, resumed = run.settings, run.program, run.model, not saved.fresh()
-    sample.check(s.prompts.split(), model.text, s.length)
     like = program.like  # a mesh that does not fit is refused before anything is written
     rows, dev = tables(run, card["data"] if resumed else None)
+    prompts = sample.prompts(s.prompts, model.text, s.length, rows)
 
     def newest():
         if saved.fresh():
@@ -171,20 +186,20 @@ def go(run: Run, card: dict, saved: checkpoint.Checkpoints) -> int:
         return program.restored(state), facts
 
     state, facts = newest()
-    done = int(state.step)
+    done = program.done(state)
     if s.steps < done:
         raise ValueError(f"{run.folder} has done {done} updates, steps={s.steps} is less; give more, or start another with out=DIR")
     if hosts.first():
         note_start(card | {"data": rows.digest}, run, done)
     count = sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen)))
     say(f"{run.folder}: {f'goes on after update {done}' if done else model.note}")
-    say(f"{count:,} parameters, {rows.weight():,} tokens an epoch, update {done} of {s.steps}, {device()} as {dict(program.mesh.shape)}")
+    say(f"{count:,} parameters, {rows.weight():,} tokens an epoch, update {done} of {s.steps}, on {device()}, mesh {run.axes}")
     score = sample.Score(run, dev) if dev else None
 
     def look(step, state):
         params = program.gather(state, run.export)
         if hosts.first():
-            sample.write(run.folder, run.language.model, params, model.text, s.prompts.split(), step)
+            sample.write(run.folder, run.language.model, params, model.text, prompts, step)
         return {"dev_perplexity": score(state)} if score else {}
 
     def save(step, state, facts, score):
@@ -198,7 +213,9 @@ def go(run: Run, card: dict, saved: checkpoint.Checkpoints) -> int:
         return program.place(lambda part: rows.batch(s.seed, place, s.batch, part), s.batch)
 
     say(flops.formula(model.config, s.length))
-    record = watch.Record(run.folder, s, cost=flops.a_token(model.config, s.length), facts=facts, done=done)
+    fixed = sum(leaf.size for leaf in jax.tree.leaves(state.frozen) if leaf.ndim > 1)
+    cost = flops.a_token(model.config, s.length, frozen=fixed)
+    record = watch.Record(run.folder, s, cost=cost, facts=facts, done=done)
     for step, why in saved.lost:
         record.event(done, "damaged", lost=step, why=why)
     with contextlib.closing(record), data.Prefetch(batch, done + record.skipped) as ahead:
@@ -229,7 +246,7 @@ def note_start(card: dict, run: Run, done: int) -> None:
     text = run.folder / "text"
     text.mkdir(parents=True, exist_ok=True)
     versions = {name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")}
-    start = {"step": done, "steps": run.settings.steps, "mesh": dict(run.program.mesh.shape), "processes": jax.process_count()}
+    start = {"step": done, "steps": run.settings.steps, "mesh": run.axes, "processes": jax.process_count()}
     start |= {"python": platform.python_version(), "device": device()} | versions
     if not done:
         section = run.model.text.save(text)

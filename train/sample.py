@@ -11,17 +11,24 @@ import numpy as np
 
 from flaxgen import loop, rules
 from flaxgen.chains import autoregressive
-from flaxgen.models import layers, transformer
+from flaxgen.models import transformer
+from train import recipes
 
 RULE = {"temperature": 0.8, "top_p": 0.9}
+OPENING = 5  # tokens of a row that make a prompt
 LIMIT = 512  # rows of dev that are measured
 
 
-def check(prompts: list[str], text, length: int) -> None:
-    """Refuses a prompt that leaves no token to write."""
-    for prompt in prompts:
+def prompts(words: str, text, length: int, rows) -> list[str]:
+    """What the setting prompts= says; a prompt that leaves no token to write is refused."""
+    if words == recipes.OPENINGS:
+        token_BT = rows.part(0, 3, 3)["token_BT"]
+        return [text.decode(row[: min(OPENING, length // 2)]) for row in token_BT.tolist()]
+    found = [prompt for prompt in words.split("|") if prompt]
+    for prompt in found:
         if not 1 <= len(text.encode(prompt)) < length:
             raise ValueError(f"the prompt {prompt!r} leaves no room in length={length}; give a longer length=, or other prompts=")
+    return found
 
 
 def continuations(model, params, text, prompts: list[str], *, end: int, seed: int = 0) -> list[str]:
@@ -60,7 +67,7 @@ class Score:
 
         def nats(state, batch):
             params = run.export(state)
-            loss, (_, facts) = task.loss(layers.stack(params) if task.loop == "scan" else params, (), key, batch)
+            loss, (_, facts) = task.loss(transformer.stack(params) if task.loop == "scan" else params, (), key, batch)
             return jnp.stack([loss * facts["weight"], facts["weight"]])
 
         self.nats, self.run, self.rows, self.limit = run.program.apply(nats), run, rows, min(LIMIT, len(rows))

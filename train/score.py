@@ -24,9 +24,9 @@ def score(folder: pathlib.Path, verses: pathlib.Path) -> dict:
     began = time.monotonic()
     held_out = [[*text.encode(document), end] for document in corpus.documents(verses / "heldout.jsonl")]
     log_prob = likelihood(model, params, held_out)
-    corpus = [[*text.encode(document), end] for document in corpus.documents(verses / "train.jsonl")]
+    learnt = [[*text.encode(document), end] for document in corpus.documents(verses / "train.jsonl")]
     dev = [[*text.encode(document), end] for document in corpus.documents(verses / "dev.jsonl")]
-    baseline = trigram.Trigram.fit(corpus, dev, vocab=len(text))
+    baseline = trigram.Trigram.fit(learnt, dev, vocab=len(text))
     known = verse.grams(verse.lines(document) for document in corpus.documents(verses / "train.jsonl"))
     originals = regular_poems(verses / "heldout.jsonl")
     firsts = [poem[0] for poem in originals[:POEMS]]

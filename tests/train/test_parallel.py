@@ -25,7 +25,7 @@ def program(axes, optimizer="sgd", kind=parallel.Program, **given):
         transformer.Transformer(SIZES), loop="scan", remat="full", spread=parallel.ROWS if kind is parallel.Program else ()
     )
     rule = optimizers.build(optimizer, steps=50, rate=1e-2, schedule="constant", warmup=0, decay=0.01, clip=1.0)
-    return kind(task, rule, transformer.SHARDING, parallel.mesh(axes), **given)
+    return kind(task, rule, lambda step: 1e-2, transformer.SHARDING, parallel.mesh(axes), **given)
 
 
 def losses(made, steps):

@@ -1,6 +1,7 @@
-import dataclasses
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 
@@ -10,9 +11,9 @@ import pytest
 
 import flaxgen
 from train import __main__ as command
-from train import loop, recipes, run
+from train import data, loop, parallel, recipes, run, sample
 
-SMALL = {"length": "24", "batch": "2", "width": "12", "layers": "1", "heads": "3", "look": "100", "prompts": ""}
+SMALL = {"length": "24", "batch": "2", "width": "12", "layers": "1", "heads": "3", "look": "100", "prompts": "", "note": "1"}
 
 
 def train(folder, **given):
@@ -34,32 +35,57 @@ def states_equal(first, second):
 
 
 def leaves(folder):
-    opened = run.Run.open(folder, recipes.Settings(**json.loads((folder / "run.json").read_text())["settings"]))
-    return opened.checkpoints().load(jax.eval_shape(opened.start))[0]
+    opened = run.Run(folder, *opening(folder))
+    with contextlib.closing(opened.checkpoints()) as saved:
+        return saved.load(opened.program.like)[0]
+
+
+def opening(folder):
+    card = run.read_card(folder)
+    return recipes.Settings(**card["settings"]), run.known(folder, card)
+
+
+def lines(folder):
+    return list(map(json.loads, (folder / "log.jsonl").read_text().splitlines()))
 
 
 def losses(folder):
-    lines = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
-    return [(line["step"], line["loss"], line["tokens"]) for line in lines if "loss" in line]
+    return [(line["step"], line["loss"], line["tokens"]) for line in lines(folder) if "loss" in line and "event" not in line]
 
 
-def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "LOG_EVERY", 1)
-    update, calls = loop.steps.update, []
+def signalled(monkeypatch, updates, number=signal.SIGTERM):
+    """Sends this process a signal at the given updates."""
+    update, calls = parallel.Program.update, []
 
     def interrupted(*given):
         calls.append(None)
-        if len(calls) == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
+        if len(calls) in updates:
+            os.kill(os.getpid(), number)
         return update(*given)
 
-    monkeypatch.setattr(loop.steps, "update", interrupted)
+    monkeypatch.setattr(parallel.Program, "update", interrupted)
+
+
+def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_path, monkeypatch):
+    signalled(monkeypatch, [7])
     assert train(tmp_path, steps=12, every=5) == 128 + signal.SIGTERM
     assert [step for step, *_ in losses(tmp_path)] == list(range(1, 8))
     assert train(tmp_path, steps=12, every=5) == 0
     states_equal(whole, tmp_path)
-    assert [step for step, *_ in losses(tmp_path)] == list(range(1, 13))
-    assert [start["step"] for start in json.loads((tmp_path / "run.json").read_text())["starts"]] == [0, 7]
+    assert losses(whole) == losses(tmp_path)
+    assert [start["step"] for start in run.read_card(tmp_path)["starts"]] == [0, 7]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_at_random_updates_lose_none(whole, tmp_path, monkeypatch, number):
+    draw = random.Random(int(number))
+    signalled(monkeypatch, draw.sample(range(1, 12), 4), number)
+    codes = []
+    while not codes or codes[-1]:
+        codes.append(train(tmp_path, steps=12, every=5))
+    assert set(codes[:-1]) == {128 + number} and len(codes) == 5
+    states_equal(whole, tmp_path)
+    assert losses(whole) == losses(tmp_path)
 
 
 def test_what_a_killed_run_wrote_after_its_last_checkpoint_is_done_again(whole, tmp_path):
@@ -80,7 +106,7 @@ def test_a_finished_run_resumes_to_nothing(whole):
 
 
 def test_a_resumed_run_refuses_other_numbers(whole):
-    with pytest.raises(ValueError, match=r"holds a run with rate=0\.003, not 0\.1; only steps, every, look may change"):
+    with pytest.raises(ValueError, match=r"holds a run with rate=0\.003, not 0\.1; only steps, mesh, parallel, every, .* may change"):
         train(whole, rate=0.1)
 
 
@@ -89,36 +115,108 @@ def test_a_resumed_run_refuses_other_text(whole, tmp_path):
     shutil.copytree(whole, folder)
     card = json.loads((folder / "run.json").read_text())
     (folder / "run.json").write_text(json.dumps(card | {"data": "0" * 64}))
-    with pytest.raises(ValueError, match="is not the text that"):
+    with pytest.raises(ValueError, match="is not the text that the run was started on"):
         train(folder)
 
 
-def test_a_flipped_bit_in_a_checkpoint_is_named_with_its_leaf(whole, tmp_path, monkeypatch):
+def damage(folder):
+    biggest = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(biggest.read_bytes())
+    content[len(content) // 2] ^= 1
+    biggest.write_bytes(content)
+
+
+def test_a_damaged_checkpoint_is_set_aside_and_the_older_one_gives_the_same_end(whole, tmp_path, capsys):
     folder = tmp_path / "damaged"
     shutil.copytree(whole, folder)
-    opened = run.Run.open(folder, recipes.Settings(**json.loads((folder / "run.json").read_text())["settings"]))
-    saved = opened.checkpoints()
-    restore = saved.manager.restore
-
-    def flipped(*given, **more):
-        found = restore(*given, **more)
-        bias = found["state"].params["params"]["embed"]["norm"]["bias"]
-        found["state"].params["params"]["embed"]["norm"]["bias"] = bias.at[0].add(1e-7)
-        return found
-
-    monkeypatch.setattr(saved.manager, "restore", flipped)
-    with pytest.raises(ValueError, match=r"damaged at .*'embed'.*'norm'.*'bias'.* \(sha256 differs\); remove .* go on from step 10"):
-        saved.load(jax.eval_shape(opened.start))
+    damage(folder / "checkpoints" / "12")
+    with pytest.raises(ValueError, match="12"):
+        run.export(folder, tmp_path / "model")
+    with pytest.raises(ValueError, match="12"):
+        train(folder, steps=12, every=5, damaged="refuse")
+    assert train(folder, steps=12, every=5) == 0
+    assert "2 updates are lost" in capsys.readouterr().err
+    states_equal(whole, folder)
+    assert losses(whole) == losses(folder)
+    assert any(line.get("event") == "damaged" for line in lines(folder)) and (folder / "checkpoints" / "12.corrupt").is_dir()
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # Orbax's other readers end after the first has failed
-def test_a_truncated_checkpoint_is_refused_with_the_way_on(whole, tmp_path):
-    folder = tmp_path / "truncated"
+def test_a_run_without_a_good_checkpoint_is_not_started_anew(whole, tmp_path):
+    folder = tmp_path / "damaged"
     shutil.copytree(whole, folder)
-    biggest = max((p for p in (folder / "checkpoints" / "12").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    biggest.write_bytes(biggest.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"checkpoints/12 .*remove that folder to go on from step 10"):
-        train(folder)
+    for step in ("10", "12"):
+        damage(folder / "checkpoints" / step)
+    with pytest.raises(ValueError, match="no good step"):
+        train(folder, steps=12, every=5)
+
+
+def poisoned(monkeypatch, places):
+    """Makes the loss of the batches at `places` NaN by their weights."""
+    batch = data.Data.batch
+
+    def changed(self, seed, place, size, rows=slice(None)):
+        made = batch(self, seed, place, size, rows)
+        return made | {"weight_BT": made["weight_BT"] * (np.nan if place in places else 1)}
+
+    monkeypatch.setattr(data.Data, "batch", changed)
+
+
+@pytest.mark.parametrize("places", [{0}, {3}, {4, 5}, {11}], ids=str)
+def test_a_batch_that_is_not_finite_leaves_parameters_as_if_it_had_been_skipped(tmp_path, monkeypatch, places):
+    poisoned(monkeypatch, places)
+    assert train(tmp_path / "nan", steps=12, every=5) == 0
+    skipped = [line["step"] - 1 for line in lines(tmp_path / "nan") if line.get("event") == "skipped"]
+    assert skipped == sorted(places)
+    monkeypatch.undo()
+    batch = data.Data.batch
+    kept = [place for place in range(12) if place not in places]
+    monkeypatch.setattr(
+        data.Data, "batch", lambda self, seed, place, size, rows=slice(None): batch(self, seed, kept[place % len(kept)], size, rows)
+    )
+    assert train(tmp_path / "without", steps=len(kept), every=5, schedule="constant", warmup=3) == 0
+    monkeypatch.undo()
+    poisoned(monkeypatch, places)
+    assert train(tmp_path / "same", steps=12, every=5, schedule="constant", warmup=3) == 0
+    one, other = (leaves(tmp_path / name) for name in ("without", "same"))
+    jax.tree.map(np.testing.assert_array_equal, (one.params, one.opt), (other.params, other.opt))
+    assert all(np.isfinite(loss) for _, loss, _ in losses(tmp_path / "nan"))
+
+
+def test_bad_batches_in_a_row_send_the_run_back_and_it_goes_on_behind_them(tmp_path, monkeypatch):
+    poisoned(monkeypatch, {7, 8, 9})
+    assert train(tmp_path, steps=12, every=5, patience=3, skip=1) == 0
+    (back,) = [line for line in lines(tmp_path) if line.get("event") == "rollback"]
+    assert (back["step"], back["skipped"], back["rollbacks"]) == (5, 6, 1)
+    assert [step for step, *_ in losses(tmp_path)] == list(range(1, 13))
+
+
+def test_going_back_is_capped(tmp_path, monkeypatch):
+    poisoned(monkeypatch, set(range(7, 1000)))
+    with pytest.raises(loop.Diverged, match="after going back 2 times; lower rate="):
+        train(tmp_path, steps=12, every=5, patience=3, rollbacks=2)
+    assert [line["step"] for line in lines(tmp_path) if line.get("event") == "rollback"] == [5, 5]
+
+
+@pytest.mark.parametrize("moved", [{"mesh": "data=2,fsdp=2,tensor=2"}, {"mesh": "fsdp=8"}, {"mesh": "data=8", "parallel": "pmap"}], ids=str)
+def test_a_run_goes_on_on_another_mesh(eight, tmp_path, moved):
+    folder = tmp_path / "moved"
+    shutil.copytree(eight, folder)
+    shutil.rmtree(folder / "checkpoints" / "12")
+    assert train(folder, **EIGHT, **moved) == 0
+    wanted, found = losses(eight), losses(folder)
+    assert [step for step, *_ in found] == list(range(1, 13)) and [tokens for *_, tokens in found] == [tokens for *_, tokens in wanted]
+    np.testing.assert_allclose([loss for _, loss, _ in found], [loss for _, loss, _ in wanted], rtol=1e-5)
+
+
+EIGHT = {"steps": 12, "every": 5, "batch": 8, "width": 24, "heads": 2, "layers": 2, "loop": "scan"}
+
+
+@pytest.fixture(scope="module")
+def eight(tmp_path_factory):
+    """A run on one device whose sizes divide over eight."""
+    folder = tmp_path_factory.mktemp("eight")
+    assert train(folder, **EIGHT) == 0
+    return folder
 
 
 def test_an_exported_run_loads_and_gives_the_same_logits(whole, tmp_path):
@@ -126,7 +224,7 @@ def test_an_exported_run_loads_and_gives_the_same_logits(whole, tmp_path):
     model, params, text = flaxgen.load(tmp_path / "model")
     opened, wanted, facts = run.load(whole)
     token_BT = np.asarray([text.encode("春风不度玉门关")], np.int32)
-    np.testing.assert_array_equal(model.apply(params, token_BT)[0], opened.task.model.apply(wanted, token_BT)[0])
+    np.testing.assert_array_equal(model.apply(params, token_BT)[0], opened.language.model.apply(wanted, token_BT)[0])
     card = flaxgen.weights.describe(tmp_path / "model")
     assert card["end"] == [text.control["[SEP]"]] and card["source"]["step"] == facts["step"] == 12
 
@@ -138,13 +236,13 @@ def test_a_run_without_a_finite_loss_ends_and_keeps_its_last_checkpoint(tmp_path
 
 def test_unknown_settings_and_wrong_types_name_the_choices(capsys):
     for words, wanted in [
-        (["poetry", "speed=3"], "unknown setting 'speed'; choose from data, dev, vocab"),
+        (["poetry", "speed=3"], "unknown setting 'speed'; choose from data, dev, start"),
         (["poetry", "steps=many"], "steps=many: wanted a whole number"),
         (["poetry", "rate=fast"], "rate=fast: wanted a number"),
         (["poetry", "tiny=yes"], "tiny=yes: wanted true or false"),
         (["poetry", "steps"], "'steps' is not key=value"),
         (["poetry", "layers=0"], "layers=0: wanted a whole number from 1 up"),
-        (["prose"], "unknown recipe 'prose'; choose from poetry"),
+        (["prose"], "unknown recipe 'prose'; choose from own, poetry"),
         (["export", "nowhere", "target"], "nowhere holds no run"),
         (["poetry", "out=nowhere", "data=missing.jsonl"], "no data at missing.jsonl"),
     ]:
@@ -154,14 +252,13 @@ def test_unknown_settings_and_wrong_types_name_the_choices(capsys):
 
 def test_a_prompt_that_leaves_no_room_is_refused_before_training(tmp_path):
     with pytest.raises(ValueError, match="the prompt '七绝《秋思》' leaves no room in length=6"):
-        train(tmp_path, length=6, prompts="秋思 七绝《秋思》")
+        train(tmp_path, length=6, prompts="秋思|七绝《秋思》")
 
 
 def test_samples_are_written_even_where_a_prompt_leaves_room_for_one_token(whole, tmp_path):
     opened, params, _ = run.load(whole)
     prompt = "春" * (opened.settings.length - 1)
-    settings = dataclasses.replace(opened.settings, prompts=prompt)
-    run.write_samples(dataclasses.replace(opened, folder=tmp_path, settings=settings), params, 3)
+    sample.write(tmp_path, opened.language.model, params, opened.model.text, [prompt], 3)
     assert (tmp_path / "samples.txt").read_text().startswith(f"step 3\n  {prompt}|")
 
 
@@ -172,7 +269,7 @@ def test_help_names_every_setting(capsys):
 
 
 @pytest.mark.parametrize(
-    "word", ["rate=nan", "rate=-1", "warmup=-5", "decay=inf", "clip=0", "seed=-1", "seed=99999999999999999999", "width=50", "out="]
+    "word", ["rate=nan", "rate=-1", "warmup=-5", "decay=inf", "clip=-1", "ema=1", "cooldown=-1", "optimizer=adam", "schedule=wsd", "seed=-1", "seed=99999999999999999999", "width=50", "out="]
 )
 def test_a_number_that_makes_no_sense_is_refused_before_anything_is_written(word, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -192,7 +289,7 @@ def test_a_start_that_was_refused_leaves_nothing_that_the_next_one_uses(tmp_path
     with pytest.raises(ValueError, match="no data at"):
         train(tmp_path / "run", data=tmp_path / "other.txt", dev=tmp_path / "missing.jsonl", steps=1)
     assert train(tmp_path / "run", steps=1) == 0
-    assert "床" in (tmp_path / "run" / "vocab.txt").read_text(encoding="utf-8")
+    assert "床" in (tmp_path / "run" / "text" / "vocab.txt").read_text(encoding="utf-8")
 
 
 def test_ctrl_c_while_a_run_starts_ends_in_words(monkeypatch, capsys, tmp_path):

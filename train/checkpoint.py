@@ -119,7 +119,8 @@ class Checkpoints:
                 self._set_aside(number, error)
                 continue
             if self.lost:
-                _say(f"going on from step {number}: {self.lost[0][0] - number} updates are lost and made again")
+                count = self.lost[0][0] - number
+                _say(f"going on from step {number}: {'1 update is' if count == 1 else f'{count} updates are'} lost, and made again")
             return found
         why = commit.listed([why for _, why in self.lost])
         raise Damaged(f"{self.folder} holds no good step ({why}); bring one back from a copy, or start the run anew in another folder")

@@ -61,16 +61,16 @@ class Checkpoints:
         facts: JSON-able; they come back exactly as given. Steps from `step` on, which a run that was rolled back left behind, are replaced.
         """
         self.wait()
-        if repr(json.loads(json.dumps(facts))) != repr(facts):
+        kept = json.loads(json.dumps(facts))
+        if repr(kept) != repr(facts):
             raise ValueError(f"the facts of step {step} do not survive JSON: {facts!r}; wanted numbers, strings, lists, dicts by str")
-        record = {"facts": facts, "score": score if score is not None and math.isfinite(score) else None}
         leaves = digest.named(state)
-        record["leaves"] = {path: [list(leaf.shape), str(leaf.dtype)] for path, leaf in leaves.items()}
         arrays = {path: digest.raw(leaf) for path, leaf in leaves.items()}
+        sums = digest.of(arrays)
+        record = {"facts": kept, "score": score if score is not None and math.isfinite(score) else None}
+        record["leaves"] = {path: [list(leaf.shape), str(leaf.dtype), sums[path]] for path, leaf in leaves.items()}
         try:
             self._clear()
-            for path, text in digest.of(arrays).items():
-                record["leaves"][path].append(text)
             some = {path: array for path, array in arrays.items() if array.size}  # Orbax refuses an array without elements
             self._orbax.save(self._steps.saving(step) / "state", args=ocp.args.StandardSave(some))
         except Exception as error:

@@ -163,8 +163,8 @@ class Checkpoints:
         except Exception as error:
             changed = commit.changed(folder, files)
             raise Damaged(f"{folder} is damaged{' in ' if changed else ''}{commit.listed(changed)}: {_root(error)}") from error
-        empty = {path: jax.device_put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding) for path, leaf in wanted.items() if not leaf.size}
-        return {path: (found | empty)[path] for path in wanted}
+        found |= {path: jax.device_put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding) for path, leaf in wanted.items() if not leaf.size}
+        return {path: found[path] for path in wanted}
 
     def _clear(self) -> None:
         """Before a program first writes or falls back, and after a save that failed."""

@@ -137,8 +137,16 @@ def check(folder: pathlib.Path, files: dict[str, list]) -> None:
 
 
 def changed(folder: pathlib.Path, files: dict[str, list]) -> list[str]:
-    """The small files of a step that are not as they were; some of them are read by nobody."""
-    return [name for name, (_, wanted) in files.items() if wanted and _sum(folder / name) != wanted]
+    """The small files of a step that are not as they were, or cannot be read; some of them nobody needs."""
+    wrong = []
+    for name, (_, wanted) in files.items():
+        try:
+            same = not wanted or _sum(folder / name) == wanted
+        except OSError:
+            same = False
+        if not same:
+            wrong.append(name)
+    return wrong
 
 
 def _discard(folder: pathlib.Path) -> None:

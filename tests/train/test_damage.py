@@ -150,6 +150,23 @@ def test_damage_is_refused_by_name_unless_an_older_step_will_do(saved, like, tmp
         checkpoints.load(like)
 
 
+def test_a_file_that_the_disk_cannot_read_any_more_is_named(saved, like, tmp_path, monkeypatch):
+    """As the kernel says it of a bad sector; a file that is absent by the time it is read gives Orbax the same trouble."""
+    files = copy(saved[0], tmp_path / "copy")[15]
+    metadata = next(path for path in files if path.name == "_METADATA")
+    read_bytes = type(metadata).read_bytes
+
+    def bad(path):
+        if path == metadata:
+            raise OSError(5, "Input/output error", str(path))
+        return read_bytes(path)
+
+    monkeypatch.setattr(type(metadata), "read_bytes", bad)
+    rewrite(metadata, b"?" * metadata.stat().st_size)
+    with pytest.raises(checkpoint.Damaged, match="15 is damaged in state/_METADATA: "):
+        checkpoint.Checkpoints(tmp_path / "copy").load(like)
+
+
 def test_steps_that_take_each_others_names_are_found_out(saved, like, tmp_path):
     folder = tmp_path / "copy"
     copy(saved[0], folder)

@@ -9,6 +9,7 @@ import pytest
 CACHE = pathlib.Path(tempfile.gettempdir()) / f"flaxgen-tests-{os.getuid()}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+os.environ.setdefault("NPROC", "32")  # threads for sums over simulated devices, which block one each (see train/hosts.py)
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")

@@ -23,10 +23,12 @@ def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
     coordinator: HOST:PORT of process 0, or "detect" where jax shall find out itself (Kubernetes, with jax[k8s]). Must be called before
     anything else of jax.
     """
-    # On a CPU each device that waits in a sum over processes blocks a thread of XLA's pool, which has as many as the machine has cores. Two
-    # sums that two processes take up in another order then wait for each other; NPROC is what the pool's size is read from.
-    os.environ.setdefault("NPROC", str(max(THREADS, os.cpu_count() or 1)))
     given = (bool(coordinator), processes > 0, process >= 0)
+    several = any(int(os.environ.get(name, "1")) > 1 for name in LAUNCHERS) or any("," in os.environ.get(name, "") for name in PODS)
+    if any(given) or several or int(os.environ.get("JAX_NUM_CPU_DEVICES", "1")) > 1:
+        # A CPU device that waits in a sum blocks a thread of XLA's pool, which has as many as the machine has cores. Two sums that devices
+        # take up in another order then wait for each other for ever; NPROC is what the pool's size is read from.
+        os.environ.setdefault("NPROC", str(max(THREADS, os.cpu_count() or 1)))
     if given == (True, False, False) and coordinator == DETECT:
         jax.distributed.initialize()
         return
@@ -38,7 +40,7 @@ def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
         if process >= processes:
             raise ValueError(f"process={process} processes={processes}: wanted a process from 0 to {processes - 1}")
         jax.distributed.initialize(coordinator, processes, process)
-    elif any(int(os.environ.get(name, "1")) > 1 for name in LAUNCHERS) or any("," in os.environ.get(name, "") for name in PODS):
+    elif several:
         jax.distributed.initialize()
 
 

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from flaxgen.models import layers, transformer
 from flaxgen.nn import entropy
@@ -61,6 +62,9 @@ class Language:
         return self._nats(params, batch, None)
 
     def _nats(self, params, batch, key_B):
+        if self.spread:  # each device looks up and unembeds its rows in the whole table; in a part of it, it would exchange activations
+            whole = jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, PartitionSpec()), params["params"]["embed"])
+            params = {"params": params["params"] | {"embed": whole}}
         model = transformer.Transformer(self.model.config, jnp.dtype(self.dtype))
         hidden_BTD = layers.hidden(
             model, params, batch["token_BT"], floor_BT=batch.get("floor_BT"), key_B=key_B, remat=self.remat, spread=self.spread

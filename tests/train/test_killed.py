@@ -42,7 +42,7 @@ def kill(folder, draw) -> bool:
         time.sleep(0.01)
     time.sleep(draw.uniform(0, 1.0))
     if draw.random() < 0.5:
-        while process.poll() is None and not any(path.suffix == ".saving" for path in checkpoints.iterdir()):
+        while process.poll() is None and not any(checkpoints.glob("*.saving")):
             time.sleep(0.0005)
         time.sleep(draw.uniform(0, 0.02))
     ended = process.poll() is not None

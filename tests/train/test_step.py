@@ -4,7 +4,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import pytest
 
+from train import optimizers
 from train import step as steps
 
 
@@ -25,19 +28,8 @@ class Parabola:
         return params
 
 
-def optimizer(**settings):
-    return steps.adamw(**{"steps": 50, "rate": 0.1, "warmup": 5, "decay": 0.0, "clip": 1.0, **settings})
-
-
-def test_the_rate_rises_over_the_warm_up_and_falls_to_a_twentieth():
-    rate = steps.schedule(steps=100, rate=2e-3, warmup=10)
-    np.testing.assert_allclose([rate(0), rate(5), rate(10), rate(100)], [0, 1e-3, 2e-3, 1e-4], rtol=1e-6)
-
-
-def test_only_kernels_and_embeddings_decay():
-    tree = {"a": {"kernel": 1, "bias": 2}, "norm": {"scale": 3, "bias": 4}, "token": {"embedding": 5}}
-    wanted = {"a": {"kernel": True, "bias": False}, "norm": {"scale": False, "bias": False}, "token": {"embedding": True}}
-    assert steps.decayed(tree) == wanted
+def optimizer(name="adamw", **settings):
+    return optimizers.build(name, **{"steps": 50, "rate": 0.1, "warmup": 5, "clip": 1.0, **settings})
 
 
 def test_an_infinite_loss_changes_no_number_but_the_step():
@@ -64,3 +56,41 @@ def test_carry_and_step_travel():
     for _ in range(3):
         state, _ = steps.update(task, rule, state, jax.random.key(1), jnp.ones(()))
     assert int(state.step) == 3 and float(state.carry) == 3
+
+
+def test_finite_gradients_with_a_move_that_is_not_change_nothing():
+    task, rule = (
+        Parabola(),
+        optax.GradientTransformation(lambda params: (), lambda grads, state, params: (jax.tree.map(lambda g: g * jnp.inf, grads), state)),
+    )
+    state = steps.start(task, rule, jax.random.key(0))
+    before = jax.device_get(state.params)
+    state, facts = steps.update(task, rule, state, jax.random.key(1), jnp.ones(()))
+    assert np.isnan(facts["norm"])
+    jax.tree.map(np.testing.assert_array_equal, before, state.params)
+
+
+@pytest.mark.parametrize("accumulate", [2, 5])
+def test_parts_of_a_batch_are_weighed_by_their_weights(accumulate):
+    task, rule = Weighed(), optimizer("sgd", warmup=0, clip=0.0)
+    batch = {"value_B": jnp.arange(10.0), "weight_B": jnp.asarray([1.0, 0, 2, 0, 0, 3, 1, 0, 0, 1])}
+    whole, facts = steps.update(task, rule, steps.start(task, rule, jax.random.key(0)), jax.random.key(1), batch)
+    parts, facts_too = steps.update(task, rule, steps.start(task, rule, jax.random.key(0)), jax.random.key(1), batch, accumulate=accumulate)
+    np.testing.assert_allclose(parts.params["kernel"], whole.params["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(facts_too["loss"], facts["loss"], rtol=1e-6)
+    assert facts_too["weight"] == facts["weight"] == 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Weighed:
+    """A weighted mean over rows, some of which weigh nothing."""
+
+    def init(self, key) -> Any:
+        return {"kernel": jnp.ones(())}
+
+    def carry(self, key):
+        return ()
+
+    def loss(self, params, carry, key, batch):
+        weight = batch["weight_B"].sum()
+        return (params["kernel"] * batch["value_B"] * batch["weight_B"]).sum() / jnp.maximum(weight, 1), (carry, {"weight": weight})

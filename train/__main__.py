@@ -1,6 +1,7 @@
 """`python -m train`: the command line of the trainer."""
 
 import argparse
+import dataclasses
 import pathlib
 import sys
 
@@ -8,7 +9,7 @@ HELP = """\
 python -m train RECIPE [tiny=true] [key=value …]     start a run, or resume the one that lies in out=
 python -m train RECIPE --plan mesh=fsdp=32 …         memory, operations and compilation on a mesh that need not be here
 python -m train RECIPE --help                        the settings of a recipe
-python -m train export DIR TARGET [--force]          write the newest checkpoint of a run as a flaxgen folder (bf16)
+python -m train export DIR TARGET [--best] [--force] write the newest (or best) checkpoint of a run as a flaxgen folder (bf16)
 python -m train plot DIR… [--png FILE]               curves of one or several runs as a picture
 python -m train prepare-poetry PACKAGE VERSES        clean and split the npm package chinese-poetry for the recipe poetry
 python -m train publish-poetry DIR VERSES TARGET     export a run of it with scores, curve and card
@@ -44,25 +45,23 @@ def main(argv: list[str]) -> int:
         print("stopped before the first update; nothing is lost", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError, RuntimeError, MemoryError) as error:
-        print(f"train: {advice(error) or error}", file=sys.stderr)
+        print(f"train: {error}", file=sys.stderr)
         return 1
-
-
-def advice(error: Exception) -> str | None:
-    """What helps where memory has run out."""
-    from train import trouble
-
-    return trouble.memory_advice(error)
 
 
 def command(name: str, words: list[str]) -> int:
     from train import recipes
 
     if name == "export":
-        options = parser("export", "DIR", "TARGET", "--force").parse_args(words)
+        made = parser("export", "DIR", "TARGET", "--force")
+        which = made.add_mutually_exclusive_group()
+        which.add_argument("--step", type=int, help="a step that is kept; by default the newest")
+        which.add_argument("--best", action="store_true", help="the step of the lowest perplexity on dev")
+        options = made.parse_args(words)
         from train import run
 
-        run.export(pathlib.Path(options.DIR), pathlib.Path(options.TARGET), force=options.force)
+        step = "best" if options.best else options.step
+        run.export(pathlib.Path(options.DIR), pathlib.Path(options.TARGET), step=step, force=options.force)
         print(f"wrote {options.TARGET}")
         return 0
     if name == "plot":
@@ -121,9 +120,13 @@ def train(name: str, words: list[str]) -> int:
     from train import hosts
 
     hosts.join(**joining)
-    from train import run
+    from train import run, trouble
 
-    return run.train(name, settings, given, pathlib.Path(out))
+    try:
+        return run.train(name, settings, given, pathlib.Path(out).expanduser())
+    except (RuntimeError, MemoryError) as error:
+        words = trouble.memory_advice(error, dataclasses.asdict(planned))
+        raise RuntimeError(words or error) from error
 
 
 def parser(name: str, *arguments: str) -> argparse.ArgumentParser:

@@ -70,7 +70,7 @@ class Checkpoints:
         record = {"facts": kept, "score": score if score is not None and math.isfinite(score) else None}
         record["leaves"] = {path: [list(leaf.shape), str(leaf.dtype), sums[path]] for path, leaf in leaves.items()}
         try:
-            self._clear()
+            self.clear()
             some = {path: array for path, array in arrays.items() if array.size}  # Orbax refuses an array without elements
             self._orbax.save(self._steps.saving(step) / "state", args=ocp.args.StandardSave(some))
         except Exception as error:
@@ -105,7 +105,7 @@ class Checkpoints:
         """
         self.wait()
         if damaged == "older":
-            self._clear()
+            self.clear()
         self.lost = []
         numbers = _told([number for number in reversed(self._steps.numbers()) if step is None or number <= step])
         if not numbers or step not in (None, numbers[0]):
@@ -166,7 +166,7 @@ class Checkpoints:
         found |= {path: jax.device_put(np.zeros(leaf.shape, leaf.dtype), leaf.sharding) for path, leaf in wanted.items() if not leaf.size}
         return {path: found[path] for path in wanted}
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
         """Before a program first writes or falls back, and after a save that failed."""
         if not self._cleared and jax.process_index() == 0:
             self._steps.clear()

@@ -2,19 +2,21 @@
 
 import contextlib
 import fcntl
+import itertools
 import os
 import pathlib
 from collections.abc import Iterator
 
 import jax
-import numpy as np
-from jax.experimental import multihost_utils
+from jax._src import distributed  # the coordination service has no public name
 
 # What a launcher sets to the number of processes; jax.distributed finds address and number of each by itself.
 LAUNCHERS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 PODS = ("TPU_WORKER_HOSTNAMES", "MEGASCALE_COORDINATOR_ADDRESS")  # with commas between them where there are several
 DETECT = "detect"
 THREADS = 32
+PATIENCE = 48 * 3600 * 1000  # ms
+_waits = itertools.count()
 
 
 def join(coordinator: str = "", processes: int = 0, process: int = -1) -> None:
@@ -50,14 +52,12 @@ def first() -> bool:
 
 
 def wait(name: str) -> None:
-    """Returns when all processes have come to `name`."""
+    """Returns when all processes have come here, however long one of them reads or writes; all make the same calls in the same order.
+
+    jax.experimental.multihost_utils.sync_global_devices is a sum on the devices, whose first one gives up after half a minute.
+    """
     if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(name)
-
-
-def same(value: int) -> int:
-    """What process 0 holds."""
-    return int(multihost_utils.broadcast_one_to_all(np.int64(value))) if jax.process_count() > 1 else value
+        distributed.global_state.client.wait_at_barrier(f"flaxgen-{name}-{next(_waits)}", timeout_in_ms=PATIENCE)
 
 
 def alone() -> bool:

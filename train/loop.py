@@ -20,7 +20,8 @@ class Diverged(RuntimeError):
 class Hooks:
     """What the loop calls.
 
-    batch(place) -> arrays; save(step, state, facts, score); check() raises when a save in the background has failed;
+    batch(place) -> arrays; save(step, state, facts, score); check() raises when a save in the background has failed,
+    wait() returns when it has ended;
     back() -> (state, facts) of the newest good checkpoint, or of the beginning; look(step, state) -> facts for the log, of which
     "dev_perplexity" is the score of a checkpoint.
     """
@@ -28,6 +29,7 @@ class Hooks:
     batch: Callable[[int], dict]
     save: Callable[[int, Any, dict, float | None], None]
     check: Callable[[], None]
+    wait: Callable[[], None]
     back: Callable[[], tuple[Any, dict]]
     look: Callable[[int, Any], dict]
 
@@ -60,14 +62,16 @@ def run(program, state, hooks: Hooks, settings, record: watch.Record) -> tuple[A
             with record.aside():
                 found = hooks.look(done, state) if look else {}
                 if found:
-                    record.write({"step": done} | found)
-                if save:
+                    record.write({"step": done} | {name: watch.exact(value) for name, value in found.items()})
+                if save and not reader.bad:  # what a bad stretch leaves is nothing to go back to
                     hooks.save(done, state, record.facts(), found.get("dev_perplexity"))
                     saved = done
             dog.beat()
         reader.read(0)
         if saved != done:
             hooks.save(done, state, record.facts(), None)
+        dog.beat()
+        hooks.wait()
     return state, number
 
 

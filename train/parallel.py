@@ -16,6 +16,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from flaxgen import sharding
+from train import partition
 from train import step as steps
 
 AXES = ("data", "fsdp", "tensor")
@@ -24,14 +25,17 @@ ROWS = ("data", "fsdp")
 
 def read(words: str) -> dict[str, int]:
     """ "data=4,fsdp=2" as axis sizes, the axes left out being 1."""
-    found = dict.fromkeys(AXES, 1)
+    found, named = dict.fromkeys(AXES, 1), []
     for word in filter(None, words.split(",")):
         axis, _, size = word.partition("=")
         if axis not in AXES or not size.isdecimal() or int(size) < 1:
             raise ValueError(
                 f"mesh={words}: {word!r} is not AXIS=SIZE with an axis of {', '.join(AXES)}; write for example mesh=data=4,fsdp=2"
             )
+        named.append(axis)
         found[axis] = int(size)
+    if len(named) > len(set(named)):
+        raise ValueError(f"mesh={words}: an axis stands twice; keep one of them")
     return found
 
 
@@ -114,9 +118,9 @@ class Program:
         """The state before the first update, each device making its own part; params: a tree of numpy arrays to begin from."""
         if params is None:
             return self._run(jax.jit(self._start, out_shardings=self._layout))
-        specs = sharding.specs(params, self.rules, dict(self.mesh.shape))
-        placed = jax.tree.map(lambda leaf, spec: self._put(leaf, NamedSharding(self.mesh, spec)), params, specs)
-        return self._run(jax.jit(self._start, out_shardings=self._layout), placed)
+        trained, frozen = partition.split(params, self.freeze)
+        placed = jax.tree.map(self._put, (trained, frozen), (self.like.params, self.like.frozen))
+        return self._run(jax.jit(self._start, out_shardings=self._layout, donate_argnums=0), placed)
 
     def place(self, make: Callable[[slice], dict[str, np.ndarray]], size: int) -> dict[str, jax.Array]:
         """A batch of `size` rows over the mesh; make(rows) is asked for the rows of this process's devices alone."""
@@ -135,15 +139,15 @@ class Program:
         """steps.update, and as facts["stop"] the largest `stop` that any process gave; the state given is donated."""
         return self._run(self._update, state, batch, self._flag(stop))
 
-    def apply(self, function: Callable) -> Callable:
-        """function(state, batch) compiled, with the same result on every process."""
+    def total(self, function: Callable) -> Callable:
+        """function(state, batch), sums over the rows of a batch, compiled; the same on every process."""
         compiled = jax.jit(function, in_shardings=(self._layout, self._rows), out_shardings=self._everywhere)
         return lambda state, batch: self._run(compiled, state, batch)
 
-    def gather(self, state: steps.State, function: Callable[[steps.State], Any]) -> Any:
-        """function(state) whole on one device of each process, as sampling wants it."""
-        made = self._run(jax.jit(function, in_shardings=(self._layout,), out_shardings=self._everywhere), state)
-        return jax.tree.map(lambda leaf: leaf.addressable_data(0), made)
+    def gatherer(self, function: Callable[[steps.State], Any]) -> Callable[[steps.State], Any]:
+        """function(state) compiled, whole on one device of each process, as sampling wants it."""
+        compiled = jax.jit(function, in_shardings=(self._layout,), out_shardings=self._everywhere)
+        return lambda state: jax.tree.map(lambda leaf: leaf.addressable_data(0), self._run(compiled, state))
 
     def lower(self, batch: dict[str, jax.ShapeDtypeStruct]):
         """The update lowered for shapes alone: nothing is allocated."""
@@ -164,9 +168,9 @@ class Program:
         """The inverse of `saved`."""
         return state
 
-    def _start(self, params: Any = None) -> steps.State:
+    def _start(self, given: Any = None) -> steps.State:
         settings = {"freeze": self.freeze, "frozen_dtype": self.frozen_dtype}
-        return steps.start(self.task, self.optimizer, jax.random.key(self.seed), params, **settings)
+        return steps.start(self.task, self.optimizer, jax.random.key(self.seed), given, **settings)
 
     @functools.cached_property
     def _update(self):
@@ -205,8 +209,8 @@ class Program:
     def _struct(self, leaf, spec) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(self.mesh, spec))
 
-    def _put(self, leaf: np.ndarray, where: NamedSharding) -> jax.Array:
-        return jax.make_array_from_callback(leaf.shape, where, lambda index: leaf[index])
+    def _put(self, leaf: np.ndarray, like: jax.ShapeDtypeStruct) -> jax.Array:
+        return jax.make_array_from_callback(leaf.shape, like.sharding, lambda index: np.asarray(leaf[index], like.dtype))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +218,7 @@ class Copies(Program):
     """The same program by `jax.pmap`: every device of one process holds a whole copy of the state and its share of the rows."""
 
     def start(self, params: Any = None) -> steps.State:
-        return self.restored(jax.jit(self._start)(params))
+        return self.restored(jax.jit(self._start)(None if params is None else partition.split(params, self.freeze)))
 
     def update(self, state, batch, stop: int = 0):
         state, facts = self._update(state, batch)
@@ -224,12 +228,13 @@ class Copies(Program):
         count = self.mesh.size
         return {name: array.reshape(count, size // count, *array.shape[1:]) for name, array in make(slice(0, size)).items()}
 
-    def apply(self, function):
-        compiled = jax.jit(function)
-        return lambda state, batch: compiled(self.saved(state), {name: leaf.reshape(-1, *leaf.shape[2:]) for name, leaf in batch.items()})
+    def total(self, function):
+        compiled = jax.pmap(function, devices=self._devices)
+        return lambda state, batch: jax.tree.map(lambda leaf: leaf.sum(axis=0), compiled(state, batch))
 
-    def gather(self, state, function):
-        return jax.jit(function)(self.saved(state))
+    def gatherer(self, function):
+        compiled = jax.jit(function)
+        return lambda state: compiled(self.saved(state))
 
     def saved(self, state):
         return jax.tree.map(lambda leaf: leaf[0], state)
@@ -238,8 +243,17 @@ class Copies(Program):
         return int(state.step[0])
 
     def restored(self, state):
-        copies = NamedSharding(jax.sharding.Mesh(self.mesh.devices.reshape(-1), ("rows",)), PartitionSpec("rows"))
-        return jax.tree.map(lambda leaf: jax.device_put(jnp.stack([leaf] * self.mesh.size), copies), state)
+        copies = NamedSharding(jax.sharding.Mesh(np.asarray(self._devices), ("rows",)), PartitionSpec("rows"))
+
+        def copied(leaf):
+            each = [jax.device_put(leaf[None], device) for device in self._devices]
+            return jax.make_array_from_single_device_arrays((len(each), *leaf.shape), copies, each)
+
+        return jax.tree.map(copied, state)
+
+    @property
+    def _devices(self) -> list:
+        return list(self.mesh.devices.reshape(-1))
 
     @functools.cached_property
     def _update(self):
@@ -248,4 +262,4 @@ class Copies(Program):
             state, facts = steps.update(self.task, self.optimizer, state, jax.random.key(self.seed + 1), batch, **settings)
             return state, facts | {"rate": self.rate(state.step - 1)}
 
-        return jax.pmap(update, axis_name="rows", donate_argnums=0, devices=list(self.mesh.devices.reshape(-1)))
+        return jax.pmap(update, axis_name="rows", donate_argnums=0, devices=self._devices)

@@ -1,5 +1,6 @@
 """What a run would take on a mesh that need not be here: memory of a device, operations of an update, and whether it compiles."""
 
+import dataclasses
 import math
 import pathlib
 import time
@@ -8,36 +9,47 @@ import jax
 import jax.numpy as jnp
 
 from flaxgen import weights
-from flaxgen.models import config
-from train import flops, parallel, recipes, run
+from train import begin, flops, parallel, recipes, run
 
 GIB = 1 << 30
 
 
 def show(settings: recipes.Settings) -> str:
     """The plan as text. Devices are simulated: nothing of the model is allocated, and the update is compiled, not run."""
+    if settings.parallel == "pmap":
+        raise ValueError(
+            "--plan is for parallel=mesh; under pmap each device holds what --plan mesh=data=1 shows for its share of the batch"
+        )
     axes = parallel.sizes(settings.mesh, math.prod(parallel.read(settings.mesh).values()))
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", math.prod(axes.values()))
-    sizes, note = model(settings)
-    planned = run.Run(pathlib.Path(), settings, run.Model(sizes, None, None, note))
+    planned = run.Run(pathlib.Path(), settings, model(settings))
     began = time.monotonic()
     planned.program.lower(batch(settings)).compile()
     seconds = time.monotonic() - began
     return "\n".join(
-        [note, flops.formula(sizes, settings.length), "", *memory(planned, axes), "", *work(planned, axes), compiled(axes, seconds)]
+        [
+            planned.model.note,
+            flops.formula(planned.model.config, settings.length),
+            "",
+            *memory(planned, axes),
+            "",
+            *work(planned, axes),
+            compiled(axes, seconds),
+        ]
     )
 
 
-def model(s: recipes.Settings) -> tuple[config.Config, str]:
+def model(s: recipes.Settings) -> begin.Model:
     """The sizes to plan for: those of the folder that start= names where it is there, else those of the settings."""
     if s.start and (pathlib.Path(s.start) / "config.json").is_file():
-        return weights.describe(s.start)["config"], f"the model of {s.start}"
-    made = config.Config(s.vocab, s.length, s.width, s.layers, s.heads, 4 * s.width, s.wiring, run.ACTIVATION[s.wiring], dropout=s.dropout)
-    return (
-        made,
-        f"vocab={s.vocab} length={s.length} width={s.width} layers={s.layers} heads={s.heads}: {flops.parameters(made):,} parameters",
-    )
+        config, note = dataclasses.replace(weights.describe(s.start)["config"], dropout=s.dropout), f"the model of {s.start}"
+        if s.length > config.positions:
+            raise ValueError(f"length={s.length}: the model in {s.start} has {config.positions} positions; give a smaller length=")
+    else:
+        config = begin.sizes(s, s.vocab)
+        note = f"vocab={s.vocab} length={s.length} width={s.width} layers={s.layers} heads={s.heads}"
+    return begin.Model(config, None, None, f"{note}: {flops.parameters(config):,} parameters")
 
 
 def batch(s: recipes.Settings) -> dict[str, jax.ShapeDtypeStruct]:
@@ -66,9 +78,8 @@ def work(planned: run.Run, axes: dict[str, int]) -> list[str]:
     """Lines of operations of an update, and how long some devices would take."""
     s, sizes, count = planned.settings, planned.model.config, math.prod(axes.values())
     tokens = s.batch * s.length
-    frozen = sum(leaf.size for leaf in jax.tree.leaves(planned.program.like.frozen))
-    needed = tokens * flops.a_token(sizes, s.length, frozen=frozen)
-    done = tokens * flops.executed(sizes, s.length, s.remat, chunks=s.chunks, frozen=frozen)
+    needed = tokens * flops.a_token(sizes, s.length, frozen=planned.fixed)
+    done = tokens * flops.executed(sizes, s.length, s.remat, chunks=s.chunks, frozen=planned.fixed)
     lines = [f"an update of {s.batch} × {s.length} = {tokens:,} tokens: {needed:.4g} FLOPs, {done:.4g} with what is computed again"]
     for kind in ("NVIDIA H100", "NVIDIA A100", "TPU v4", "TPU v5e"):
         seconds = needed / (0.5 * flops.peak(kind, s.dtype) * count)

@@ -1,10 +1,13 @@
 """The recipes by name, what may be set in them, and strict `key=value` overrides."""
 
 import dataclasses
+import re
 from collections.abc import Iterator
 
 POETRY_PROMPTS = "床前明月光|今天天气不错|春江花月夜|《登高》|七绝《秋思》"
 OPENINGS = "openings"
+LARGEST = 2**31 - 1
+OF_NEW_MODELS = ("text", "width", "layers", "heads", "wiring", "init_range")  # what start= brings along
 
 
 def setting(default, what: str, *, choices: tuple[str, ...] = (), least: float = 0, most: float = 1e38, movable: bool = False):
@@ -23,7 +26,7 @@ class Settings:
     start: str = setting("", "a flaxgen folder whose weights and vocabulary training goes on from; empty for a new model")
     foreign: str = setting("refuse", "a text of another language than start= knows, or rebuild: a new model", choices=("refuse", "rebuild"))
     text: str = setting("", "a flaxgen folder or vocab.txt whose vocabulary a new model takes; empty: one is made from data")
-    vocab: int = setting(6200, "largest vocabulary made from data", least=1)
+    vocab: int = setting(6200, "largest vocabulary made from data; 0: as the data want")
     rows: str = setting("packed", "several documents a row, or single: one, cut at its end", choices=("packed", "single"))
     neighbours: str = setting("hidden", "documents of one row do not see each other, or seen: they do", choices=("hidden", "seen"))
     shortest: int = setting(0, "documents of so few tokens are left out")
@@ -38,7 +41,7 @@ class Settings:
     dropout: float = setting(0.0, "share of activations dropped; under two epochs nothing is learnt by heart", most=0.999)
     # learning
     batch: int = setting(11, "rows an update, over all devices and all parts", least=1)
-    accumulate: int = setting(1, "parts of a batch, one after the other (gradient accumulation)", least=1)
+    accumulate: int = setting(1, "parts of a batch, one after the other (gradient accumulation)", least=1, movable=True)
     steps: int = setting(1000, "updates in all; the schedule ends there", least=1, movable=True)
     optimizer: str = setting("adamw", "", choices=("adamw", "adafactor", "adafactor-gpt2-ml", "lion", "sgd"))
     rate: float = setting(2e-3, "highest learning rate")
@@ -59,9 +62,9 @@ class Settings:
     dtype: str = setting("float32", "of activations; what is trained stays float32", choices=("float32", "bfloat16"))
     loop: str = setting("unroll", "over layers; scan compiles a model of any depth in the same time", choices=("unroll", "scan"))
     remat: str = setting(
-        "none", "what the backward pass computes again: none, dots (all but products), full", choices=("none", "dots", "full")
+        "none", "what the backward pass computes again: none, dots (all but products), full", choices=("none", "dots", "full"), movable=True
     )
-    chunks: int = setting(1, "parts of the vocabulary in which the loss is computed", least=1)
+    chunks: int = setting(1, "parts of the vocabulary in which the loss is computed", least=1, movable=True)
     mesh: str = setting("", "devices by axis, as data=2,fsdp=4,tensor=1; empty: all on data (of a CPU one)", movable=True)
     parallel: str = setting("mesh", "jit over the mesh, or pmap: a whole copy a device", choices=("mesh", "pmap"), movable=True)
     # keeping and watching
@@ -89,14 +92,16 @@ class Settings:
                 raise ValueError(f"{field.name}={value}: wanted {' or '.join(choices)}")
             if field.type is int and least == 1 and value < 1:
                 raise ValueError(f"{field.name}={value}: wanted a whole number from 1 up")
+            most = min(most, LARGEST) if field.type is int else most
             if field.type in (int, float) and not least <= value <= most:  # NaN is not
                 raise ValueError(f"{field.name}={value}: wanted a number from {least} to {most}")
         if self.width % self.heads:
             raise ValueError(f"width={self.width} heads={self.heads}: wanted heads that divide the width")
         if self.batch % self.accumulate:
             raise ValueError(f"batch={self.batch} accumulate={self.accumulate}: wanted parts that divide the batch")
-        if self.start and self.text:
-            raise ValueError(f"start={self.start} brings its own vocabulary; leave text= out")
+        if self.lora and not self.start:
+            raise ValueError(f"lora={self.lora} wants a model that has learnt, to stand beside; give start=FOLDER")
+        window(self.profile)
         if self.schedule == "wsd" and not self.cooldown:
             raise ValueError("schedule=wsd falls over the last cooldown= updates; give cooldown=N")
 
@@ -110,7 +115,7 @@ def poetry(size: str = "full") -> Settings:
 def own(size: str = "full") -> Settings:
     """Your own text, Chinese or English: the bundled model goes on with it, or a small new one is made; ten minutes on two cores."""
     full = Settings(
-        start="flaxgen/bundled/poetry", foreign="rebuild", prompts=OPENINGS,
+        start="flaxgen/bundled/poetry", foreign="rebuild", vocab=0, prompts=OPENINGS,
         batch=4, steps=1500, rate=1.5e-3, warmup=50, every=250, look=250,
     )  # fmt: skip
     return full if size == "full" else dataclasses.replace(full, data="train/tiny.jsonl", batch=4, steps=20, every=10, look=20)
@@ -127,7 +132,7 @@ def mega(size: str = "full") -> Settings:
 
 
 def mega_finetune(size: str = "full") -> Settings:
-    """A converted GPT2_ML goes on with your text, all weights trained; about 30 GB, or a mesh."""
+    """A converted GPT2_ML goes on with your text, all weights trained; 27 GiB, or a mesh."""
     full = Settings(
         start="weights/gpt2-ml", length=1024, vocab=21130, width=1536, layers=48, heads=24, dropout=0.1,
         batch=8, accumulate=4, steps=2000, rate=1e-5, warmup=100, decay=0.01,
@@ -143,7 +148,7 @@ def mega_lean(size: str = "full") -> Settings:
 
 
 def mega_lora(size: str = "full") -> Settings:
-    """The same by low-rank updates: the base frozen in bfloat16, a thousandth of the weights trained; about 12 GB."""
+    """The same by low-rank updates: the base frozen in bfloat16, a few thousandths of the weights trained; about 4 GiB."""
     full = dataclasses.replace(mega_finetune(), lora=16, rate=2e-4, decay=0.0)
     return full if size == "full" else tiny(full, start="flaxgen/bundled/poetry", accumulate=2, lora=3, loop="scan")
 
@@ -187,7 +192,21 @@ def override(settings: Settings, given: dict[str, str]) -> Settings:
             values[key] = fields[key](word)
         except ValueError:
             raise ValueError(f"{key}={word}: wanted {'a whole number' if fields[key] is int else 'a number'}") from None
-    return dataclasses.replace(settings, **values)
+    made = dataclasses.replace(settings, **values)
+    useless = [key for key in given if made.start and key in OF_NEW_MODELS and values[key] != getattr(settings, key)]
+    if useless:
+        raise ValueError(
+            f"{useless[0]}={given[useless[0]]}: start={made.start} brings that along; leave it out, or give start= for a new model"
+        )
+    return made
+
+
+def window(word: str) -> range:
+    """The updates that profile=FIRST:LAST names, both of them included; none for an empty word."""
+    found = re.fullmatch(r"(\d+):(\d+)", word or "1:0")
+    if word and (not found or not 1 <= int(found[1]) <= int(found[2])):
+        raise ValueError(f"profile={word}: wanted FIRST:LAST, updates counted from 1, as profile=100:105")
+    return range(int(found[1]), int(found[2]) + 1)
 
 
 def pairs(words: list[str]) -> dict[str, str]:

@@ -11,67 +11,21 @@ import functools
 import json
 import pathlib
 import platform
+import re
 import sys
 from importlib import metadata
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
 import flaxgen.text
-import flaxgen.text.build
-import flaxgen.text.wordpiece
 from flaxgen import weights
 from flaxgen.models import config, transformer
 from flaxgen.tasks import adversarial, language, lora
-from train import checkpoint, corpus, data, flops, hosts, loop, optimizers, parallel, partition, recipes, sample, warm, watch
+from train import begin, checkpoint, corpus, data, flops, hosts, loop, optimizers, parallel, partition, recipes, sample, watch
 
-ACTIVATION = {"between": "gelu", "pre": "gelu_tanh"}  # as GPT2_ML and GPT-2 were published
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-    """What is trained: sizes, vocabulary, and the parameters to begin from (None: drawn anew), with a sentence on where they come from."""
-
-    config: config.Config
-    text: Any
-    params: Any
-    note: str
-
-
-def begin(s: recipes.Settings) -> Model:
-    """The model of a run's first update, by its settings."""
-    if s.start and all(corpus.kind(path) == "tfrecord" for source in corpus.sources(s.data) for path in source.files):
-        return as_it_is(s)
-    if s.start:
-        plan = warm.choose(s.start, corpus.documents(s.data), length=s.length, seed=s.seed, foreign=s.foreign)
-        return Model(dataclasses.replace(plan.config, dropout=s.dropout), plan.text, plan.params, plan.note)
-    text = warm.ended(vocabulary(s), s.text)
-    sizes = (len(text), s.length, s.width, s.layers, s.heads, 4 * s.width, s.wiring, ACTIVATION[s.wiring])
-    note = f"a new model, with {'the vocabulary of ' + s.text if s.text else 'a vocabulary made from the data'}: {len(text):,} tokens"
-    return Model(config.Config(*sizes, dropout=s.dropout, init_range=s.init_range), text, None, note)
-
-
-def as_it_is(s: recipes.Settings) -> Model:
-    """The model of start= with its own vocabulary, for data that is token ids already."""
-    card = weights.describe(s.start)
-    if s.length > card["config"].positions:
-        raise ValueError(f"length={s.length}: the model in {s.start} has {card['config'].positions} positions; give a smaller length=")
-    text = warm.ended(weights.load_text(s.start, card), s.start)
-    made = dataclasses.replace(card["config"], dropout=s.dropout)
-    return Model(made, text, warm.load(s.start), f"the vocabulary of {s.start} is kept: the data are ids of it")
-
-
-def vocabulary(s: recipes.Settings):
-    """The tokenizer that the settings name, or one made from the data."""
-    if not s.text:
-        return flaxgen.text.build.vocabulary(corpus.documents(s.data), size=s.vocab)
-    path = pathlib.Path(s.text)
-    if path.is_dir():
-        text = weights.load_text(path, weights.describe(path))
-        if text is None:
-            raise ValueError(f"text={s.text} holds no vocabulary; name a folder that does, or a vocab.txt")
-        return text
-    return flaxgen.text.wordpiece.WordPiece.load(path)
+CARD = {"recipe", "settings", "starts", "config", "text", "end", "grown", "note", "data"}
+LEARNT = r"^(?!.*/kernel_[ab]$|embed/token/embedding$)"  # lora.FROZEN without the token embedding, which has new rows to learn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +34,7 @@ class Run:
 
     folder: pathlib.Path
     settings: recipes.Settings
-    model: Model
+    model: begin.Model
 
     @functools.cached_property
     def language(self) -> language.Language:
@@ -103,7 +57,10 @@ class Run:
     @property
     def freeze(self) -> str:
         """The regex of what is not trained."""
-        return "|".join(filter(None, [self.settings.freeze, lora.FROZEN if self.settings.lora else ""]))
+        s, grown = self.settings, self.model.grown
+        if grown and s.freeze and re.search(s.freeze, "embed/token/embedding"):
+            raise ValueError(f"freeze={s.freeze} keeps the token embedding, which has new characters to learn; leave it out of the regex")
+        return "|".join(filter(None, [s.freeze, (LEARNT if grown else lora.FROZEN) if s.lora else ""]))
 
     @functools.cached_property
     def program(self) -> parallel.Program:
@@ -124,6 +81,10 @@ class Run:
         return make(self.task, optimizer, rate, transformer.SHARDING, mesh(s), **given)
 
     @property
+    def devices(self) -> str:
+        return f"{self.program.mesh.size} × {jax.devices()[0].device_kind}"
+
+    @property
     def axes(self) -> str:
         return ",".join(f"{axis}={size}" for axis, size in self.program.mesh.shape.items())
 
@@ -140,6 +101,12 @@ class Run:
         if params is not None and self.settings.lora:
             params = self.adapted.adapt(params, jax.random.key(self.settings.seed))
         return self.program.start(params)
+
+    @property
+    def fixed(self) -> int:
+        """Elements of kernels that are not trained, whose own gradients cost nothing."""
+        leaves = jax.tree_util.tree_leaves_with_path(self.program.like.frozen)
+        return sum(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
 
     def rows(self, name: str, words: str, known: str | None) -> data.Data:
         """The token table of `words`; known: the digest that it must have."""
@@ -163,23 +130,37 @@ def mesh(s: recipes.Settings) -> jax.sharding.Mesh:
 
 def train(recipe: str, settings: recipes.Settings, given: dict[str, str], folder: pathlib.Path) -> int:
     """Starts the run of `folder` or resumes it; the exit code: 0, or 128 + the signal that ended it early (saved all the same)."""
-    with hosts.alone_in(folder), contextlib.closing(checkpoint.Checkpoints(folder / "checkpoints")) as saved:
-        if saved.fresh():  # also where a start ended before it saved anything
-            settings = recipes.override(settings, given)
-            return go(Run(folder, settings, begin(settings)), {"recipe": recipe, "starts": []}, saved)
-        card = resume(folder, recipe, given)
-        settings = recipes.override(recipes.Settings(**card["settings"]), given)
-        return go(Run(folder, settings, known(folder, card)), card, saved)
+    with hosts.alone_in(folder):
+        fresh = nothing_saved(folder / "checkpoints")  # also where a start ended before it saved anything
+        card = {"recipe": recipe, "starts": []} if fresh else resume(folder, recipe, given)
+        settings = recipes.override(settings if fresh else recipes.Settings(**card["settings"]), given)
+        mesh(settings)  # one that does not fit is refused before the data are read
+        for words in (settings.data, *filter(None, [settings.dev])):
+            corpus.sources(words)
+        run = Run(folder, settings, begin.begin(settings) if fresh else known(folder, card))
+        with contextlib.closing(run.checkpoints()) as saved:
+            return go(run, card, saved)
+
+
+def nothing_saved(folder: pathlib.Path) -> bool:
+    """Whether a run has no step yet; what a killed one had written whole becomes a step first."""
+    with contextlib.closing(checkpoint.Checkpoints(folder)) as saved:
+        if hosts.first() and folder.is_dir():
+            saved.clear()
+        hosts.wait("cleared")
+        return saved.fresh()
 
 
 def go(run: Run, card: dict, saved: checkpoint.Checkpoints) -> int:
     """Trains from the newest checkpoint, or from the beginning where there is none, to the last step; the exit code."""
-    s, program, model, resumed = run.settings, run.program, run.model, not saved.fresh()
-    like = program.like  # a mesh that does not fit is refused before anything is written
-    rows, dev = tables(run, card["data"] if resumed else None)
+    s, program, model = run.settings, run.program, run.model
+    like = program.like  # a model that does not fit the mesh is refused before anything is written
+    rows, dev = tables(run, card.get("data"))
     prompts = sample.prompts(s.prompts, model.text, s.length, rows)
 
     def newest():
+        saved.wait()
+        hosts.wait("saved")  # a step is there for all once process 0 has named it
         if saved.fresh():
             return run.start(), {}
         state, facts = saved.load(like, damaged=s.damaged)
@@ -191,43 +172,52 @@ def go(run: Run, card: dict, saved: checkpoint.Checkpoints) -> int:
         raise ValueError(f"{run.folder} has done {done} updates, steps={s.steps} is less; give more, or start another with out=DIR")
     if hosts.first():
         note_start(card | {"data": rows.digest}, run, done)
-    count = sum(leaf.size for leaf in jax.tree.leaves((state.params, state.frozen)))
-    say(f"{run.folder}: {f'goes on after update {done}' if done else model.note}")
-    say(f"{count:,} parameters, {rows.weight():,} tokens an epoch, update {done} of {s.steps}, on {device()}, mesh {run.axes}")
+    cost = flops.a_token(model.config, s.length, frozen=run.fixed)
+    record = watch.Record(run.folder, s, cost=cost, facts=facts, done=done, devices=program.mesh.size)
+    for step, why in saved.lost:
+        record.event(done, "damaged", lost=step, why=why)
+    introduce(run, card, rows, done)
     score = sample.Score(run, dev) if dev else None
+    whole = program.gatherer(run.export)
 
     def look(step, state):
-        params = program.gather(state, run.export)
-        if hosts.first():
-            sample.write(run.folder, run.language.model, params, model.text, prompts, step)
+        if prompts:
+            params = whole(state)
+            if hosts.first():
+                sample.write(run.folder, run.language.model, params, model.text, prompts, step)
         return {"dev_perplexity": score(state)} if score else {}
 
     def save(step, state, facts, score):
         saved.save(step, program.saved(state), facts, score)
 
-    def back():
-        saved.wait()
-        return newest()
-
     def batch(place):
         return program.place(lambda part: rows.batch(s.seed, place, s.batch, part), s.batch)
 
-    say(flops.formula(model.config, s.length))
-    fixed = sum(leaf.size for leaf in jax.tree.leaves(state.frozen) if leaf.ndim > 1)
-    cost = flops.a_token(model.config, s.length, frozen=fixed)
-    record = watch.Record(run.folder, s, cost=cost, facts=facts, done=done)
-    for step, why in saved.lost:
-        record.event(done, "damaged", lost=step, why=why)
+    hooks = functools.partial(loop.Hooks, save=save, check=saved.check, wait=saved.wait, back=newest, look=look)
     with contextlib.closing(record), data.Prefetch(batch, done + record.skipped) as ahead:
-        _, number = loop.run(program, state, loop.Hooks(ahead.get, save, saved.check, back, look), s, record)
-        saved.wait()
+        _, number = loop.run(program, state, hooks(ahead.get), s, record)
     return 128 + number if number else 0
 
 
-def known(folder: pathlib.Path, card: dict) -> Model:
+def introduce(run: Run, card: dict, rows: data.Data, done: int) -> None:
+    """Says what is trained, on what, and how its operations are counted."""
+    s, like, model = run.settings, run.program.like, run.model
+    say(f"{run.folder}: {f'goes on after update {done}' if done else model.note}")
+    count = sum(leaf.size for leaf in jax.tree.leaves((like.params, like.frozen)))
+    say(f"{count:,} parameters, {rows.weight():,} tokens an epoch, update {done} of {s.steps}, on {run.devices}, mesh {run.axes}")
+    less = f", less 2 for each of {run.fixed:,} frozen weights" if run.fixed else ""
+    say(flops.formula(model.config, s.length) + less)
+    old = card["starts"][-1] if card["starts"] else {}
+    changed = [f"{name} {old[name]} is {now} now" for name, now in versions().items() if old.get(name, now) != now]
+    if changed:
+        say(f"{', '.join(changed)}: the last bits of what follows may differ from a run that went through")
+
+
+def known(folder: pathlib.Path, card: dict) -> begin.Model:
     """The model of a run that lies in a folder; its parameters are in the checkpoints."""
     text = flaxgen.text.load(folder / "text", card["text"])
-    return Model(config.Config(**card["config"]), dataclasses.replace(text, end=tuple(card["end"])), None, "")
+    ended = dataclasses.replace(text, end=tuple(card["end"]))
+    return begin.Model(config.Config(**card["config"]), ended, None, card["note"], card["grown"])
 
 
 def tables(run: Run, known: str | None) -> tuple[data.Data, data.Data | None]:
@@ -236,6 +226,8 @@ def tables(run: Run, known: str | None) -> tuple[data.Data, data.Data | None]:
         hosts.wait("tables")
     rows = run.rows("rows", run.settings.data, known)
     dev = run.rows("dev", run.settings.dev, None) if run.settings.dev else None
+    if dev and not dev.weight():
+        raise ValueError(f"dev={run.settings.dev} holds no token to predict; give longer documents, or none (dev=)")
     if hosts.first():
         hosts.wait("tables")
     return rows, dev
@@ -243,18 +235,21 @@ def tables(run: Run, known: str | None) -> tuple[data.Data, data.Data | None]:
 
 def note_start(card: dict, run: Run, done: int) -> None:
     """Writes run.json and the vocabulary, whole or not at all."""
-    text = run.folder / "text"
-    text.mkdir(parents=True, exist_ok=True)
-    versions = {name: metadata.version(name) for name in ("jax", "flax", "optax", "orbax-checkpoint")}
-    start = {"step": done, "steps": run.settings.steps, "mesh": run.axes, "processes": jax.process_count()}
-    start |= {"python": platform.python_version(), "device": device()} | versions
+    text, model = run.folder / "text", run.model
+    start = {"step": done, "steps": run.settings.steps, "mesh": run.axes, "processes": jax.process_count(), "device": run.devices}
     if not done:
-        section = run.model.text.save(text)
-        card |= {"config": dataclasses.asdict(run.model.config), "text": section, "end": list(run.model.text.end), "note": run.model.note}
-    card |= {"settings": dataclasses.asdict(run.settings), "starts": [*card["starts"], start]}
+        text.mkdir(parents=True, exist_ok=True)
+        card |= {"config": dataclasses.asdict(model.config), "text": model.text.save(text), "end": list(model.text.end)}
+        card |= {"note": model.note, "grown": model.grown}
+    card |= {"settings": dataclasses.asdict(run.settings), "starts": [*card["starts"], start | versions()]}
     whole = run.folder / "run.json.new"
     whole.write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     whole.replace(run.folder / "run.json")
+
+
+def versions() -> dict[str, str]:
+    packages = ("jax", "flax", "optax", "orbax-checkpoint")
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
 
 
 def resume(folder: pathlib.Path, recipe: str, given: dict[str, str]) -> dict:
@@ -272,42 +267,51 @@ def resume(folder: pathlib.Path, recipe: str, given: dict[str, str]) -> dict:
 
 
 def read_card(folder: pathlib.Path) -> dict:
-    if not (folder / "run.json").is_file():
+    """run.json of a folder."""
+    path = folder / "run.json"
+    if not path.is_file():
         raise ValueError(f"{folder} holds no run (no run.json); start one with `python -m train RECIPE out={folder}`")
-    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it from a copy, or start another run with out=DIR") from None
+    if not isinstance(card, dict) or CARD - set(card):
+        raise ValueError(f"{path} is not of this version's trainer; start another run with out=DIR")
+    return card
 
 
-def load(folder: pathlib.Path, step: int | None = None):
+def load(folder: pathlib.Path, step: int | Literal["best"] | None = None):
     """(run, params, facts) of a saved step, by default the newest; params as they are exported, whole on one device."""
     card = read_card(folder)
     settings = dataclasses.replace(recipes.Settings(**card["settings"]), mesh="data=1", parallel="mesh")
     run = Run(folder, settings, known(folder, card))
     with contextlib.closing(run.checkpoints()) as saved:
-        if not saved.steps():
+        if saved.fresh():
             raise ValueError(f"{folder} holds no checkpoint yet; let the run reach a multiple of every={settings.every}")
+        if step == "best" and (step := saved.best()) is None:
+            raise ValueError(
+                f"{folder} has no best checkpoint: none was saved at a measurement; give dev=, with every= and look= that meet"
+            )
         state, facts = saved.load(run.program.like, step, damaged="refuse")
     return run, jax.jit(run.export)(state), facts | {"step": int(state.step)}
 
 
-def export(folder: pathlib.Path, target: pathlib.Path, *, dtype: str = "bfloat16", readme: str | None = None, force: bool = False) -> None:
-    """The newest checkpoint as a flaxgen folder."""
-    run, params, facts = load(folder)
+def export(
+    folder: pathlib.Path,
+    target: pathlib.Path,
+    *,
+    step: int | Literal["best"] | None = None,
+    dtype: str = "bfloat16",
+    readme: str | None = None,
+    force: bool = False,
+) -> None:
+    """A checkpoint, by default the newest, as a flaxgen folder."""
+    run, params, facts = load(folder, step)
     card = read_card(folder)
     paths = {name: pathlib.Path(card["settings"][name]).name for name in ("data", "dev", "start", "text")}  # no paths of this machine
     source = {"recipe": card["recipe"], "settings": card["settings"] | paths, "data": card["data"], "starts": card["starts"]} | facts
-    text = run.model.text
-    weights.save(
-        target,
-        run.language.model,
-        params,
-        text,
-        dtype=dtype,
-        end=list(text.end),
-        rule=sample.RULE,
-        source=source,
-        readme=readme,
-        force=force,
-    )
+    text, how = run.model.text, {"dtype": dtype, "rule": sample.RULE, "readme": readme, "force": force}
+    weights.save(target, run.language.model, params, text, end=list(text.end), source=source, **how)
 
 
 def epoch_tokens(folder: pathlib.Path) -> int:
@@ -318,7 +322,3 @@ def epoch_tokens(folder: pathlib.Path) -> int:
 def say(words: str) -> None:
     if hosts.first():
         print(words, file=sys.stderr, flush=True)
-
-
-def device() -> str:
-    return f"{jax.device_count()} × {jax.devices()[0].device_kind}"

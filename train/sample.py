@@ -16,14 +16,16 @@ from train import recipes
 
 RULE = {"temperature": 0.8, "top_p": 0.9}
 OPENING = 5  # tokens of a row that make a prompt
+TOO_MUCH = 88  # nats, whose exp is beyond a float32
 LIMIT = 512  # rows of dev that are measured
 
 
 def prompts(words: str, text, length: int, rows) -> list[str]:
     """What the setting prompts= says; a prompt that leaves no token to write is refused."""
     if words == recipes.OPENINGS:
-        token_BT = rows.part(0, 3, 3)["token_BT"]
-        return [text.decode(row[: min(OPENING, length // 2)]) for row in token_BT.tolist()]
+        batch = rows.part(0, 3, min(3, len(rows)))
+        heads = [row[weight > 0][: min(OPENING, length // 2)] for row, weight in zip(batch["token_BT"], batch["weight_BT"], strict=True)]
+        return [prompt for prompt in map(text.decode, map(np.ndarray.tolist, heads)) if 1 <= len(text.encode(prompt)) < length]
     found = [prompt for prompt in words.split("|") if prompt]
     for prompt in found:
         if not 1 <= len(text.encode(prompt)) < length:
@@ -70,11 +72,13 @@ class Score:
             loss, (_, facts) = task.loss(transformer.stack(params) if task.loop == "scan" else params, (), key, batch)
             return jnp.stack([loss * facts["weight"], facts["weight"]])
 
-        self.nats, self.run, self.rows, self.limit = run.program.apply(nats), run, rows, min(LIMIT, len(rows))
+        self.nats, self.run, self.rows, self.limit = run.program.total(nats), run, rows, min(LIMIT, len(rows))
 
     def __call__(self, state) -> float:
-        size, total = self.run.settings.batch, np.zeros(2)
+        settings = self.run.settings
+        size, total = settings.batch // settings.accumulate, np.zeros(2)
         for start in range(0, self.limit, size):
             part = functools.partial(self.rows.part, start, self.limit, size)
             total += np.asarray(self.nats(state, self.run.program.place(part, size)))
-        return round(math.exp(total[0] / total[1]), 3)
+        mean = total[0] / total[1]
+        return round(math.exp(mean), 3) if mean < TOO_MUCH else math.inf

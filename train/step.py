@@ -23,14 +23,13 @@ class State:
 
 
 @functools.partial(jax.jit, static_argnames=("task", "optimizer", "freeze", "frozen_dtype"))
-def start(task, optimizer, key, params: Any = None, *, freeze: str = "", frozen_dtype: str = "float32") -> State:
-    """The state before the first update, from `params` where they are given and else from the task's own.
+def start(task, optimizer, key, given: Any = None, *, freeze: str = "", frozen_dtype: str = "float32") -> State:
+    """The state before the first update, from the pair (trained, frozen) where it is given and else from the task's own parameters.
 
     freeze: a regex of the parameters that are not trained; these are kept in frozen_dtype.
     """
     init_key, carry_key = jax.random.split(key)
-    params = task.init(init_key) if params is None else params
-    trained, frozen = partition.split(params, freeze)
+    trained, frozen = partition.split(task.init(init_key), freeze) if given is None else given
     frozen = jax.tree.map(lambda leaf: leaf.astype(frozen_dtype), frozen)
     return State(trained, frozen, optimizer.init(trained), task.carry(carry_key), jnp.zeros((), jnp.int32))
 

@@ -83,6 +83,8 @@ def choose(
         raise ValueError(f"{folder} has no vocabulary, so no text can be read for it; convert it again with --vocab FILE")
     texts = sample(documents)
     fit = judge(text, texts)
+    if not fit.characters:
+        raise ValueError("the data holds no character that can be read; wanted text")
     part = f" (judged by its first {SAMPLE:,} characters)" if sum(map(len, texts)) == SAMPLE else ""
     if fit.alien or fit.share > FOREIGN:
         why = fit.alien or f"{fit.share:.1%} of your text's characters are not in the vocabulary of {folder}"

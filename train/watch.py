@@ -9,7 +9,6 @@ import json
 import math
 import os
 import pathlib
-import re
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ import numpy as np
 import rich.console
 import rich.progress
 
-from train import flops, hosts
+from train import flops, hosts, recipes
 
 LOG = "log.jsonl"  # in a run's folder
 LINES_APART = 20.0  # seconds between two lines where there is no terminal
@@ -29,19 +28,19 @@ AGAIN = ("skipped",)  # events that a resumed run makes again; the others are hi
 class Record:
     """Counts tokens and seconds, and writes them with the numbers of every settings.note-th update to log.jsonl and where else is asked.
 
-    folder: the run's. settings: note, steps, dtype, tensorboard and profile are read. cost: model FLOPs a token. facts: of the checkpoint,
-    as `facts` gave them; what the log holds after update `done` is dropped. Loss and norm are written as the shortest decimals that give
-    the same float32 again, so that two series can be compared bit by bit.
+    folder: the run's. settings: note, steps, dtype, tensorboard and profile are read. cost: model FLOPs a token, done by so many devices.
+    facts: of the checkpoint, as `facts` gave them; what the log holds after update `done` is dropped. Loss and norm are written as the
+    shortest decimals that give the same float32 again, so that two series can be compared bit by bit.
     """
 
-    def __init__(self, folder: pathlib.Path, settings, *, cost: int, facts: dict, done: int):
+    def __init__(self, folder: pathlib.Path, settings, *, cost: int, facts: dict, done: int, devices: int):
         self.log, self.every = folder / LOG, settings.note
         self.before, self.began = facts.get("seconds", 0.0), time.monotonic()
         self.tokens, self.skipped, self.rollbacks = (facts.get(name, 0) for name in ("tokens", "skipped", "rollbacks"))
         peak = flops.peak(jax.devices()[0].device_kind, settings.dtype)
-        self.share = cost / peak / jax.device_count() if peak else None  # of a second of all devices at their peak, that a token takes
+        self.share = cost / peak / devices if peak else None  # of a second of all devices at their peak, that a token takes
         self.marks = collections.deque(maxlen=settings.note + 1)  # (moment, tokens) after each of the last updates
-        self.profile = Profile(window(settings.profile), folder / "profile")
+        self.profile = Profile(recipes.window(settings.profile), folder / "profile")
         self.board = board(folder / "tensorboard", done) if settings.tensorboard == "yes" else None
         self._open(done)
         self.meter = Meter(done, settings.steps)
@@ -190,16 +189,6 @@ def clock(seconds: float) -> str:
     """h:mm:ss."""
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{rest:02d}"
-
-
-def window(word: str) -> range:
-    """The updates that profile=FIRST:LAST names, both of them included; none for an empty word."""
-    if not word:
-        return range(0)
-    found = re.fullmatch(r"(\d+):(\d+)", word)
-    if not found or not 1 <= int(found[1]) <= int(found[2]):
-        raise ValueError(f"profile={word}: wanted FIRST:LAST, updates counted from 1, as profile=100:105")
-    return range(int(found[1]), int(found[2]) + 1)
 
 
 class Profile:

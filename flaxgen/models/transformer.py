@@ -6,6 +6,7 @@ from typing import Literal
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import PartitionSpec
 
 from flaxgen import sharding
@@ -157,7 +158,11 @@ def stack(params: Params) -> Params:
     tree = dict(params["params"])
     count = sum(name.startswith("block_") for name in tree)
     layers = [tree.pop(block_name(layer)) for layer in range(count)]
-    return {"params": tree | {"block": jax.tree.map(lambda *leaves: jnp.stack(leaves), *layers)}}
+    return {"params": tree | {"block": jax.tree.map(_stacked, *layers)}}
+
+
+def _stacked(*leaves):
+    return (np if isinstance(leaves[0], np.ndarray) else jnp).stack(leaves)  # what lies on the host stays there
 
 
 def unstack(params: Params) -> Params:

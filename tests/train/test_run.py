@@ -106,7 +106,7 @@ def test_a_finished_run_resumes_to_nothing(whole):
 
 
 def test_a_resumed_run_refuses_other_numbers(whole):
-    with pytest.raises(ValueError, match=r"holds a run with rate=0\.003, not 0\.1; only steps, mesh, parallel, every, .* may change"):
+    with pytest.raises(ValueError, match=r"holds a run with rate=0\.003, not 0\.1; only accumulate, steps, remat, .* may change"):
         train(whole, rate=0.1)
 
 

@@ -108,12 +108,44 @@ def attend(q_BTHK: Array, keys: tuple[Array, ...], values: tuple[Array, ...], ma
     return out_BTHK.astype(q_BTHK.dtype)
 
 
+@jax.custom_vjp
+def attend_once(q_BTHK: Array, k_BSHK: Array, v_BSHK: Array, mask_BTS: Array) -> Array:
+    """`attend` without a cache, as training does: nothing is turned round, and backward only the weights are kept, in the type of q."""
+    return _attend_once_forward(q_BTHK, k_BSHK, v_BSHK, mask_BTS)[0]
+
+
+def _attend_once_forward(q_BTHK, k_BSHK, v_BSHK, mask_BTS):
+    s_BHTS = blocks.einsum("BTHK,BSHK->BHTS", q_BTHK, k_BSHK) * q_BTHK.shape[-1] ** -0.5
+    weight_BHTS = jax.nn.softmax(jnp.where(mask_BTS[:, None], s_BHTS, MASKED), axis=-1).astype(q_BTHK.dtype)
+    out_BTHK = blocks.einsum("BHTS,BSHK->BTHK", weight_BHTS, v_BSHK).astype(q_BTHK.dtype)
+    return out_BTHK, (q_BTHK, k_BSHK, v_BSHK, mask_BTS, weight_BHTS)
+
+
+def _attend_once_backward(kept, slope_BTHK):
+    q_BTHK, k_BSHK, v_BSHK, mask_BTS, weight_BHTS = kept
+    dtype = q_BTHK.dtype
+    v_slope_BSHK = blocks.einsum("BHTS,BTHK->BSHK", weight_BHTS, slope_BTHK, dtype)
+    weight_slope_BHTS = blocks.einsum("BTHK,BSHK->BHTS", slope_BTHK, v_BSHK)
+    wide_BHTS = weight_BHTS.astype(jnp.float32)
+    mean_BHT1 = jnp.sum(wide_BHTS * weight_slope_BHTS, axis=-1, keepdims=True)
+    s_slope_BHTS = wide_BHTS * (weight_slope_BHTS - mean_BHT1) * q_BTHK.shape[-1] ** -0.5
+    s_slope_BHTS = jnp.where(mask_BTS[:, None], s_slope_BHTS, 0).astype(dtype)  # a query that sees nothing has weights all the same
+    q_slope_BTHK = blocks.einsum("BHTS,BSHK->BTHK", s_slope_BHTS, k_BSHK, dtype)
+    return q_slope_BTHK, blocks.einsum("BHTS,BTHK->BSHK", s_slope_BHTS, q_BTHK, dtype), v_slope_BSHK, None
+
+
+attend_once.defvjp(_attend_once_forward, _attend_once_backward)
+
+
 def _unfold(x_BTHS: Array, rows: int, steps: int) -> Array:
     return x_BTHS.reshape(rows, steps, *x_BTHS.shape[2:])
 
 
 class Attention(nn.Module):
-    """Multi-head attention whose new keys and values are appended to the last of `buffers`, a (k_BHKS, v_BHSK) pair per cache."""
+    """Multi-head attention whose new keys and values are appended to the last of `buffers`, a (k_BHKS, v_BHSK) pair per cache.
+
+    Gives the grown pair too, () without buffers.
+    """
 
     heads: int
     init_range: float
@@ -135,9 +167,9 @@ class Attention(nn.Module):
             v_BHSK = jax.vmap(lambda v_HSK, v_HTK, slot_T: v_HSK.at[:, slot_T].set(v_HTK, mode="drop"))(
                 v_BHSK, v_BTHK.transpose(0, 2, 1, 3), sight.slot_BT
             )
+            keys, values = zip(*fixed, (k_BHKS, v_BHSK), strict=True)
+            y_BTHK, grown = attend(q_BTHK, keys, values, sight.masks), (k_BHKS, v_BHSK)
         else:
-            fixed, k_BHKS, v_BHSK = (), k_BTHK.transpose(0, 2, 3, 1), v_BTHK.transpose(0, 2, 1, 3)
-        keys, values = zip(*fixed, (k_BHKS, v_BHSK), strict=True)
-        y_BTHK = attend(q_BTHK, keys, values, sight.masks)
+            y_BTHK, grown = attend_once(q_BTHK, k_BTHK, v_BTHK, *sight.masks), ()
         y_BTD = blocks.Dense(width, self.init_range, name="o")(y_BTHK.reshape(x_BTD.shape))
-        return y_BTD, (k_BHKS, v_BHSK)
+        return y_BTD, grown

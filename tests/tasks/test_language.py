@@ -1,3 +1,5 @@
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -128,7 +130,8 @@ def test_it_overfits_one_batch():
 
 def ten_losses(params):
     made = task("scan")
-    state = steps.start(made, RULE, jax.random.key(0), params)
+    state = steps.start(made, RULE, jax.random.key(0))
+    state = state if params is None else state.replace(params=params)
     losses = []
     for number in range(10):
         state, facts = steps.update(made, RULE, state, jax.random.key(1), batch(seed=number % 2))
@@ -155,3 +158,14 @@ def test_the_exported_tree_is_the_models_own():
     params = jax.eval_shape(made.init, jax.random.key(0))
     own = jax.eval_shape(made.model.init, jax.random.key(0), jnp.zeros((1, 1), jnp.int32))
     assert jax.eval_shape(made.export, params, ()) == own
+
+
+@pytest.mark.parametrize("chunks", [1, 3])
+def test_off_the_cpu_bfloat16_meets_bfloat16_in_every_product_forward_and_backward(monkeypatch, chunks):
+    made = task("scan", dtype="bfloat16", remat="full", chunks=chunks, dropout=0.1)
+    params = jax.eval_shape(made.init, jax.random.key(0))
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    step = jax.jit(jax.grad(lambda params: made.loss(params, (), jax.random.key(1), batch())[0]))
+    program = step.trace(params).lower(lowering_platforms=("cuda",)).as_text().splitlines()
+    factors = [re.findall(r"x(bf16|f32)>", line.split(" : ")[-1])[:2] for line in program if "stablehlo.dot_general" in line]
+    assert len(factors) > 20 and all(pair == ["bf16", "bf16"] for pair in factors)

@@ -17,7 +17,7 @@ POLICIES = {"full": None, "dots": jax.checkpoint_policies.save_only_these_names(
 
 
 def init(model: transformer.Transformer, key: Array, loop: Loop) -> Params:
-    """Float32 parameters, stacked for "scan": the same numbers for both loops and on every mesh; compiles in the same time at any depth.
+    """Float32 parameters, stacked for "scan": one draw for both loops and every mesh (to rounding); compiles in the same time at any depth.
 
     Layer i is drawn by fold_in(key of the layers, i), all of them together, so the numbers are not those of `model.init`.
     """

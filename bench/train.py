@@ -9,6 +9,7 @@ F.scaled_dot_product_attention and the fused AdamW. The losses after each round 
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
@@ -58,7 +59,7 @@ def ours(c: config.Config, side: str, token_BT: np.ndarray):
     task = language.Language(transformer.Transformer(c), loop=loop, remat=remat, chunks=chunks)
     optimizer = optimizers.build("adamw", steps=1000, rate=RATE, schedule="constant", decay=DECAY, clip=CLIP)
     params = folders.nest(weights(c))
-    state = step.start(task, optimizer, jax.random.key(0), transformer.stack(params) if loop == "scan" else params)
+    state = step.start(task, optimizer, jax.random.key(0), (transformer.stack(params) if loop == "scan" else params, {}))
     batch = {"token_BT": token_BT[:, :-1], "target_BT": token_BT[:, 1:], "weight_BT": np.ones(token_BT[:, 1:].shape, np.float32)}
 
     def update() -> float:
@@ -177,8 +178,9 @@ def work(side: str, sizes: dict, rows: int, length: int) -> None:
 
 
 def ask(process: subprocess.Popen, updates: int) -> dict:
-    process.stdin.write(f"{updates}\n")
-    process.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):  # it has ended, and its error is shown
+        process.stdin.write(f"{updates}\n")
+        process.stdin.flush()
     answer = process.stdout.readline()
     if not answer:
         raise RuntimeError(f"a side ended with code {process.wait()}; its error stands above")

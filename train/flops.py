@@ -19,9 +19,9 @@ Dtype = Literal["float32", "bfloat16"]
 ROW_AXES = ("data", "fsdp")  # the mesh axes that share out the rows of a batch
 
 # What one layer keeps of a token for the backward pass, by policy (tests/train/test_flops.py holds it against what jax keeps): arrays of D
-# elements that every device holds whole, in float32 (inside norms) and in the activations' dtype, and those that the axis "tensor" splits,
-# of D, of F and of H T elements (the last once in float32 and once in the dtype). "dots" in the wiring "between" keeps one of D more.
-KEPT = {"none": (6, 2, 4, 4, 1), "dots": (0, 2, 3, 1, 0), "full": (0, 1, 0, 0, 0)}
+# elements that every device holds whole, and those that the axis "tensor" splits, of D, of F and of H T elements, all in the activations'
+# dtype. "dots" in the wiring "between" keeps one of D more.
+KEPT = {"none": (4, 4, 2, 1), "dots": (2, 3, 1, 0), "full": (1, 0, 0, 0)}
 
 # Dense FLOP/s of one jax device from the makers' data sheets: products of bfloat16 with float32 sums (float16 where there is no bfloat16),
 # and of float32 without tf32, since flaxgen asks for the highest precision; a TPU takes six bfloat16 passes for it. The first name counts.
@@ -121,20 +121,20 @@ def activations(
 ) -> dict[str, int]:
     """Bytes that `rows` rows on one device take: what all layers keep for the backward pass, and the layer that is at work in it.
 
-    That layer's gradients take about what "none" keeps of a layer; computed again, it takes half as much more (measured with XLA on a CPU).
+    That layer's gradients take about what "none" keeps of a layer; computed again, two and a half times that (measured with XLA on a CPU).
     """
     kept, whole = (_kept(config, length, dtype, policy, tensor) for policy in (remat, "none"))
-    work = whole * (1.0 if remat == "none" else 1.5)
+    work = whole * (1.0 if remat == "none" else 2.5)
     return {"kept by the layers": int(rows * length * config.layers * kept), "one layer": int(rows * length * work)}
 
 
 def _kept(config: sizes.Config, length: int, dtype: Dtype, remat: Remat, tensor: int) -> float:
     """Bytes a token and layer; dropout keeps two masks of a byte an element."""
-    wide, whole, split, hidden, scores = KEPT[remat]
+    whole, split, hidden, scores = KEPT[remat]
     whole += remat == "dots" and config.wiring == "between"
     masks = 2 * config.width if config.dropout and remat == "none" else 0
     elements = config.width * (whole + split / tensor) + (config.hidden * hidden + config.heads * length * scores) / tensor
-    return elements * itemsize(dtype) + 4 * (config.width * wide + config.heads * length * scores / tensor) + masks
+    return elements * itemsize(dtype) + masks
 
 
 def logits(config: sizes.Config, *, rows: int, length: int, chunks: int = 1) -> int:

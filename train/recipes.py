@@ -101,6 +101,8 @@ class Settings:
             raise ValueError(f"batch={self.batch} accumulate={self.accumulate}: wanted parts that divide the batch")
         if self.lora and not self.start:
             raise ValueError(f"lora={self.lora} wants a model that has learnt, to stand beside; give start=FOLDER")
+        if self.optimizer == "adafactor" and not self.clip:
+            raise ValueError("optimizer=adafactor clip=0: its means overflow beside gradients of 1e5; give a clip=, as 1")
         window(self.profile)
         if self.schedule == "wsd" and not self.cooldown:
             raise ValueError("schedule=wsd falls over the last cooldown= updates; give cooldown=N")

@@ -9,9 +9,8 @@ from flaxgen.models import config, transformer
 from flaxgen.tasks import language
 from train import optimizers, parallel
 
-SIZES = config.Config(48, 12, 24, 2, 4, 32, wiring="between", activation="gelu", dropout=0.1)
+SIZES = config.Config(48, 12, 24, 2, 8, 32, wiring="between", activation="gelu", dropout=0.1)
 MESHES = [{"data": data, "fsdp": fsdp, "tensor": 8 // data // fsdp} for data in (1, 2, 4, 8) for fsdp in (1, 2, 4, 8) if data * fsdp <= 8]
-MESHES = [axes for axes in MESHES if axes["tensor"] <= 4]  # four heads
 
 
 def batch(place, rows=16, width=10):

@@ -49,6 +49,26 @@ class Cache:
         return cls(k, v, jnp.full((rows, slots), HIDDEN, jnp.int32), jnp.zeros((rows,), jnp.int32))
 
 
+def rewind(cache: Cache, length_B: Array) -> Cache:
+    """The cache whose rows have read their first length_B tokens only; what they read after is hidden, and written over by what comes."""
+    kept_BS = jnp.arange(cache.rank_BS.shape[1])[None] < length_B[:, None]
+    return cache.replace(rank_BS=jnp.where(kept_BS, cache.rank_BS, HIDDEN), length_B=jnp.minimum(cache.length_B, length_B))
+
+
+def widen(cache: Cache, slots: int) -> Cache:
+    """The same cache with room for `slots` tokens a row."""
+    more = slots - cache.rank_BS.shape[1]
+    if more < 0:
+        raise ValueError(f"slots={slots}: the cache has {cache.rank_BS.shape[1]} already; a cache can only grow")
+
+    def pad(axis, fill=0):
+        return lambda leaf: jnp.pad(
+            leaf, [(0, more if place == axis % leaf.ndim else 0) for place in range(leaf.ndim)], constant_values=fill
+        )
+
+    return Cache(jax.tree.map(pad(-1), cache.k), jax.tree.map(pad(2), cache.v), pad(1, HIDDEN)(cache.rank_BS), cache.length_B)
+
+
 @struct.dataclass
 class Sight:
     """What the queries of one call may see, the same in every layer: one mask a cache, and the slots their own keys go to."""

@@ -68,25 +68,23 @@ def draw(curves: Mapping[str, Curve], target: pathlib.Path, *, trained: int) -> 
     axes = figure.subplots()
     for (name, one), colour in zip(curves.items(), COLOURS, strict=False):
         axes.stairs(one.nats_E, np.arange(len(one.nats_E) + 1) * width, baseline=None, color=colour, linewidth=1.8, label=name)
-    axes.axvline(trained, color="#555555", linewidth=1, linestyle=(0, (4, 3)))
-    axes.annotate(
-        f"trained with {trained:,}",
-        (trained, 1),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, -10),
-        textcoords="offset points",
-        fontsize=9,
-        color="#555555",
-    )
-    axes.set_xlabel("place in the text, tokens", fontsize=9)
-    axes.set_title("nats a token, and perplexity", loc="left", fontsize=10)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high + 0.18 * (high - low))  # room for the words above the curves
     axes.set_xlim(0, max(len(one.nats_E) for one in curves.values()) * width)
-    axes.secondary_yaxis("right", functions=(np.exp, lambda value: np.log(np.maximum(value, 1e-9)))).tick_params(labelsize=9)
+    axes.axvline(trained, color="#555555", linewidth=1, linestyle=(0, (4, 3)))
+    beside = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points", "ha": "right", "va": "top", "fontsize": 9}
+    axes.annotate(f"trained: {trained:,}", (trained, 1), xytext=(-5, -4), color="#555555", **beside)
+    axes.set_title("nats a token, and perplexity at the right", loc="left", fontsize=10)
+    axes.set_xlabel("place in the text, tokens", fontsize=9)
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
+    right = axes.secondary_yaxis("right", functions=(np.exp, lambda value: np.log(np.maximum(value, 1e-9))))
+    right.yaxis.set_major_formatter(lambda value, _: f"{value:,.4g}")
+    right.spines[:].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=9)
-    if len(curves) > 1:
-        axes.legend(frameon=False, fontsize=9, loc="best")
+    for each in (axes, right):
+        each.tick_params(labelsize=9)
+    axes.legend(frameon=False, fontsize=9, loc="upper right", ncols=len(curves))
     target.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(target, dpi=130, format="png")
 

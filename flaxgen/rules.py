@@ -1,58 +1,108 @@
-"""Logits to a token: temperature, top-k, both conventions of top-p, bans, and draws that no layout can change.
+"""What a user may ask of the choice of tokens, checked on the host; `controls` turns it into what the device reads.
 
-Nothing sorts the vocabulary. The 256 largest logits settle nearly every row; a row whose kept set may be wider finds its threshold by
-bisection on the bits of its logits. The noise of a token is a function of (the row's key at this position, the token's id), so both ways
-draw the same token.
+In this order: logit_bias and banned tokens, repetition, presence and frequency penalties, a user's own processors, n-grams and banned
+sequences, min_tokens, regex or choices, temperature, top_k, top_p, top_p_below, min_p, typical_p. Each of the last five sees the
+probabilities renormalised over what those before it kept.
 """
 
+import dataclasses
 import numbers
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import struct
 
-from flaxgen.protocols import Array
-
-WINDOW = 256
-SMALLEST_TEMPERATURE = 1e-4
+Numbers = Any  # a number, or one number a row
 
 
-@struct.dataclass
+@dataclasses.dataclass(frozen=True)
 class Rule:
-    """How a token is chosen from logits. Each field is a number, or one number a row; changing one never recompiles.
+    """How a token is chosen from logits. A numeric field is a number, or one number a row; changing one never recompiles.
 
     temperature: divides the logits; 0 takes the likeliest token. top_k: keeps the k likeliest; 0 keeps all.
     top_p: keeps the fewest likeliest tokens whose probabilities reach p, the crossing token among them (Holtzman et al. 2020, eq. 2).
     top_p_below: keeps tokens while the sum of probabilities stays below p, the crossing token dropped, the first always kept: the sampler
         of gpt2-ml. For probabilities .5 .3 .15 .05 and p = .7, top_p keeps two tokens and top_p_below one.
-    min_tokens: end tokens are banned until this many have been drawn.
-
-    top_k comes first, and both top-p then see the probabilities renormalised over what it kept.
+    min_p: keeps tokens at least min_p times as likely as the likeliest (Nguyen et al. 2024); 0 keeps all.
+    typical_p: keeps the tokens whose surprise is nearest the entropy until they reach p, crossing token included (Meister et al. 2022).
+    repetition_penalty: of tokens in prompt or answer, positive logits are divided by it and negative ones multiplied (Keskar et al. 2019).
+    presence_penalty, frequency_penalty: taken from a logit once, and once for each time, the answer holds the token (as OpenAI has them).
+    no_repeat_ngram: no n tokens in a row stand twice in prompt and answer; 0 allows all.
+    min_tokens: end tokens are banned until this many have been drawn. max_tokens: the most that are drawn, None for the request's own.
+    min_ends: a row ends at its so-manieth end token.
+    logit_bias: number added to the logit of a token, which is an id or a text that is one token; -inf bans it.
+    ban: token ids, sequences of ids, and texts, encoded as they stand alone, never drawn.
+    end: ids that end a row, None for the model's own. stop: texts that end a row once they stand in its text.
+    regex, choices: the text matches it whole (re.fullmatch), or is one of them.
     """
 
-    temperature: Any = 1.0
-    top_k: Any = 0
-    top_p: Any = 1.0
-    top_p_below: Any = 1.0
-    min_tokens: Any = 0
+    temperature: Numbers = 1.0
+    top_k: Numbers = 0
+    top_p: Numbers = 1.0
+    top_p_below: Numbers = 1.0
+    min_p: Numbers = 0.0
+    typical_p: Numbers = 1.0
+    repetition_penalty: Numbers = 1.0
+    presence_penalty: Numbers = 0.0
+    frequency_penalty: Numbers = 0.0
+    no_repeat_ngram: Numbers = 0
+    min_tokens: Numbers = 0
+    max_tokens: Numbers = None
+    min_ends: Numbers = 1
+    logit_bias: Mapping[int | str, float] = dataclasses.field(default_factory=dict)
+    ban: Sequence[int | str | Sequence[int]] = ()
+    end: Sequence[int] | None = None
+    stop: Sequence[str] = ()
+    regex: str | None = None
+    choices: Sequence[str] | None = None
 
-    def rows(self, rows: int) -> "Rule":
-        """The same rule with one checked entry a row; ValueError names the field and its range."""
-        return Rule(**{name: _column(name, getattr(self, name), rows) for name in _RANGES})
+    def replace(self, **changes) -> "Rule":
+        return dataclasses.replace(self, **changes)
+
+    def check(self) -> None:
+        """ValueError names the field and its range, or the two fields that contradict each other, where this is no rule of one row."""
+        spread(self, 1)
 
 
+_MOST = 2**31 - 1
 _RANGES = {
     "temperature": (np.float32, 0.0, 1e4),
-    "top_k": (np.int32, 0, 2**31 - 1),
+    "top_k": (np.int32, 0, _MOST),
     "top_p": (np.float32, 0.0, 1.0),
     "top_p_below": (np.float32, 0.0, 1.0),
-    "min_tokens": (np.int32, 0, 2**31 - 1),
+    "min_p": (np.float32, 0.0, 1.0),
+    "typical_p": (np.float32, 0.0, 1.0),
+    "repetition_penalty": (np.float32, 1e-4, 1e4),
+    "presence_penalty": (np.float32, -1e4, 1e4),
+    "frequency_penalty": (np.float32, -1e4, 1e4),
+    "no_repeat_ngram": (np.int32, 0, _MOST),
+    "min_tokens": (np.int32, 0, _MOST),
+    "max_tokens": (np.int32, 1, _MOST),
+    "min_ends": (np.int32, 1, _MOST),
 }
+BIAS = 1e4  # the largest logit_bias either way, but for -inf
 
 
-def _column(name: str, value, rows: int) -> np.ndarray:
+def spread(rule: Rule | Sequence[Rule], rows: int) -> list[Rule]:
+    """One checked Rule of single numbers a row, from a Rule whose fields may hold a number a row, or from a list of `rows` Rules."""
+    if isinstance(rule, Rule):
+        columns = {name: _column(name, getattr(rule, name), rows) for name in _RANGES}
+        lists = {"logit_bias": _biases(rule.logit_bias), "ban": _banned(rule.ban), "end": _ends(rule.end), "stop": _stops(rule.stop)}
+        _check_pattern(rule)
+        found = [rule.replace(**{name: column[row] for name, column in columns.items()}, **lists) for row in range(rows)]
+    else:
+        if len(rule) != rows or not all(isinstance(one, Rule) for one in rule):
+            kinds = ", ".join(sorted({type(one).__name__ for one in rule}))
+            raise ValueError(f"rules: got {len(rule)} of {kinds or 'nothing'}, wanted a flaxgen.Rule, or a list of {rows}, one a row")
+        found = [spread(one, 1)[0] for one in rule]
+    for one in found:
+        _check_contradictions(one)
+    return found
+
+
+def _column(name: str, value, rows: int) -> list:
+    if name == "max_tokens" and value is None:
+        return [None] * rows
     kind, low, high = _RANGES[name]
     what = "a whole number" if kind is np.int32 else "a number"
     try:
@@ -65,89 +115,98 @@ def _column(name: str, value, rows: int) -> np.ndarray:
     if not good:
         each = "" if isinstance(value, numbers.Number) else f", or one for each of the {rows} rows"
         raise ValueError(f"Rule({name}={value!r}): wanted {what} from {low} to {high}{each}")
-    return np.broadcast_to(column, (rows,)).astype(kind)
+    return np.broadcast_to(column, (rows,)).astype(kind).tolist()
 
 
-def choose(logit_BV: Array, key_B: Array, rule: Rule) -> Array:
-    """The next token of each row; key_B holds each row's key at this position."""
-    logit_BV = logit_BV.astype(jnp.float32)
-    best_B = jnp.argmax(logit_BV, axis=-1).astype(jnp.int32)
-    greedy_B = rule.temperature == 0
-    token_B = jax.lax.cond(jnp.all(greedy_B), lambda *_: best_B, _sample, logit_BV, key_B, rule)
-    return jnp.where(greedy_B, best_B, token_B)
+def is_id(value) -> bool:
+    """Whether this is a whole number that may be a token id; True and False are not."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and value >= 0
 
 
-def log_probability(logit_BV: Array, token_B: Array) -> Array:
-    """log softmax(logit)[token] of each row; NaN where a logit is NaN or infinite upwards."""
-    logit_BV = logit_BV.astype(jnp.float32)
-    return jnp.take_along_axis(logit_BV, token_B[:, None], axis=1)[:, 0] - jax.nn.logsumexp(logit_BV, axis=-1)
+def _biases(biases) -> dict[int | str, float]:
+    if not isinstance(biases, Mapping):
+        raise ValueError(f"Rule(logit_bias={biases!r}): wanted a mapping from token to number, as {{198: -5.0}}")
+    for token, value in biases.items():
+        if not is_id(token) and not isinstance(token, str):
+            raise ValueError(f"Rule(logit_bias={{{token!r}: …}}): wanted a token id, or a text that is one token")
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        if not (real and (abs(value) <= BIAS or value == -np.inf)):
+            raise ValueError(f"Rule(logit_bias={{{token!r}: {value!r}}}): wanted a number from {-BIAS} to {BIAS}, or -inf to ban the token")
+    return {token if isinstance(token, str) else int(token): float(value) for token, value in biases.items()}
 
 
-def ban(logit_BV: Array, token_BE: Array, when_B: Array) -> Array:
-    """logit_BV with each row's listed tokens at -inf in the rows where `when_B`; entries of -1 are empty places of the list."""
-    vocab = logit_BV.shape[1]
-    at_BE = jnp.where((token_BE >= 0) & when_B[:, None], token_BE, vocab)
-    return jax.vmap(lambda logit_V, at_E: logit_V.at[at_E].set(-jnp.inf, mode="drop"))(logit_BV, at_BE)
+def _banned(entries) -> tuple:
+    """Texts as they are, ids as tuples of one."""
+    entries = (entries,) if isinstance(entries, str) else entries
+    found = []
+    for entry in _listed("ban", entries, "token ids, lists of ids and texts"):
+        if isinstance(entry, str):
+            good = bool(entry)
+        else:
+            entry = (entry,) if isinstance(entry, numbers.Number) else tuple(_listed("ban", entry, "token ids, lists of ids and texts"))
+            good = bool(entry) and all(map(is_id, entry))
+        if not good:
+            raise ValueError(f"Rule(ban): got {entry!r}, wanted a token id, a list of ids or a text, none of them empty")
+        found.append(entry if isinstance(entry, str) else tuple(map(int, entry)))
+    return tuple(found)
 
 
-def _sample(logit_BV: Array, key_B: Array, rule: Rule) -> Array:
-    scaled_BV = logit_BV / jnp.maximum(rule.temperature, SMALLEST_TEMPERATURE)[:, None]
-    vocab = logit_BV.shape[1]
-    window = min(WINDOW, vocab)
-    top_BW, id_BW = jax.lax.top_k(scaled_BV, window)
-    limit_B = jnp.where(rule.top_k == 0, vocab, jnp.minimum(rule.top_k, vocab))
-    rank_W = jnp.arange(window)
-    inside_BW = rank_W[None] < limit_B[:, None]
-    # Above the window's width top-k counts as absent in the sum; such a row goes the wide way below, where the sum is right.
-    narrow_B = limit_B <= window
-    log_sum_B = jnp.where(narrow_B, jax.nn.logsumexp(jnp.where(inside_BW, top_BW, -jnp.inf), axis=-1), jax.nn.logsumexp(scaled_BV, axis=-1))
-    share_BW = jnp.where(inside_BW, jnp.exp(top_BW - log_sum_B[:, None]), 0)
-    reached_BW = jnp.cumsum(share_BW, axis=-1)
-    keep_BW = inside_BW & (reached_BW - share_BW < rule.top_p[:, None])
-    keep_BW &= (reached_BW < rule.top_p_below[:, None]) | (rule.top_p_below >= 1)[:, None]
-    keep_BW = (keep_BW | (rank_W == 0)[None]) & (top_BW > -jnp.inf)
-    cut_B = (reached_BW[:, -1] >= rule.top_p) & (rule.top_p < 1) | (reached_BW[:, -1] >= rule.top_p_below) & (rule.top_p_below < 1)
-    settled_B = narrow_B | cut_B & (rule.top_k == 0) | (rule.temperature == 0)
-
-    noisy_BW = jnp.where(keep_BW, top_BW + _noise(key_B, id_BW), -jnp.inf)
-    token_B = jnp.take_along_axis(id_BW, jnp.argmax(noisy_BW, axis=-1)[:, None], axis=1)[:, 0]
-    wide_B = jax.lax.cond(jnp.all(settled_B), lambda *_: token_B, _sample_wide, scaled_BV, key_B, rule, limit_B)
-    return jnp.where(settled_B, token_B, wide_B)
+def _ends(ids) -> tuple[int, ...] | None:
+    if ids is None:
+        return None
+    for i in _listed("end", ids, "token ids"):
+        if not is_id(i):
+            raise ValueError(f"Rule(end): got {i!r}, wanted a token id")
+    return tuple(map(int, ids))
 
 
-def _sample_wide(scaled_BV: Array, key_B: Array, rule: Rule, limit_B: Array) -> Array:
-    """The draw over the whole vocabulary; tokens that tie with the last one kept are kept too."""
-    order_BV = _ordered_bits(scaled_BV)
-    kept_BV = order_BV >= _threshold(order_BV, jnp.ones_like(scaled_BV), limit_B.astype(jnp.float32))[:, None]
-    share_BV = jax.nn.softmax(jnp.where(kept_BV, scaled_BV, -jnp.inf), axis=-1)
-    crossing_B = _threshold(order_BV, share_BV, rule.top_p)
-    kept_BV &= (order_BV >= crossing_B[:, None]) | (rule.top_p >= 1)[:, None]
-    crossing_B = _threshold(order_BV, share_BV, rule.top_p_below)
-    first_BV = order_BV == order_BV.max(axis=-1, keepdims=True)
-    kept_BV &= (order_BV > crossing_B[:, None]) | first_BV | (rule.top_p_below >= 1)[:, None]
-    id_BV = jnp.broadcast_to(jnp.arange(scaled_BV.shape[1], dtype=jnp.int32)[None], scaled_BV.shape)
-    noisy_BV = jnp.where(kept_BV & (scaled_BV > -jnp.inf), scaled_BV + _noise(key_B, id_BV), -jnp.inf)
-    return jnp.argmax(noisy_BV, axis=-1).astype(jnp.int32)
+def _stops(texts) -> tuple[str, ...]:
+    texts = (texts,) if isinstance(texts, str) else tuple(_listed("stop", texts, "texts"))
+    if not all(isinstance(text, str) and text for text in texts):
+        raise ValueError(f"Rule(stop={texts!r}): wanted texts that are not empty")
+    return texts
 
 
-def _ordered_bits(x_BV: Array) -> Array:
-    """Unsigned whole numbers in the order of the floats."""
-    bits_BV = jax.lax.bitcast_convert_type(x_BV, jnp.uint32)
-    return jnp.where(bits_BV >> 31 == 1, ~bits_BV, bits_BV | jnp.uint32(1 << 31))
+def _listed(name: str, value, what: str) -> Sequence:
+    if not isinstance(value, Sequence | np.ndarray | set | frozenset) or isinstance(value, str | bytes):
+        raise ValueError(f"Rule({name}={value!r}): wanted a list of {what}")
+    return list(value)
 
 
-def _threshold(order_BV: Array, weight_BV: Array, target_B: Array) -> Array:
-    """The largest number whose equals and betters weigh at least the target, bit by bit from the top."""
+def _check_pattern(rule: Rule) -> None:
+    if rule.regex is not None and not isinstance(rule.regex, str):
+        raise ValueError(f"Rule(regex={rule.regex!r}): wanted a regular expression as text")
+    if rule.choices is None:
+        return
+    choices = _listed("choices", rule.choices, "texts")
+    if not choices or not all(isinstance(text, str) and text for text in choices):
+        raise ValueError(f"Rule(choices={choices!r}): wanted at least one text, none of them empty")
 
-    def bit(i, found_B):
-        trial_B = found_B | (jnp.uint32(1 << 31) >> i.astype(jnp.uint32))
-        weight_B = jnp.where(order_BV >= trial_B[:, None], weight_BV, 0).sum(axis=-1)
-        return jnp.where(weight_B >= target_B, trial_B, found_B)
 
-    return jax.lax.fori_loop(0, 32, bit, jnp.zeros(target_B.shape, jnp.uint32))
+def _check_contradictions(rule: Rule) -> None:
+    if rule.max_tokens is not None and rule.min_tokens > rule.max_tokens:
+        raise ValueError(f"Rule(min_tokens={rule.min_tokens}, max_tokens={rule.max_tokens}): wanted no more at least than at most")
+    if rule.regex is not None and rule.choices is not None:
+        raise ValueError(f"Rule(regex={rule.regex!r}, choices=…): wanted one of the two; a list of choices is the regex 'one|two|…'")
+    held = constraint(rule)
+    if held is None:
+        return
+    for name, neutral in (("min_tokens", 0), ("min_ends", 1), ("no_repeat_ngram", 0)):
+        if (got := getattr(rule, name)) != neutral:
+            raise ValueError(f"Rule({held}=…, {name}={got}): the text that must match leaves no room for {name}; use one of the two")
+    check_sequences(rule, [entry for entry in rule.ban if not isinstance(entry, str)])
 
 
-def _noise(key_B: Array, id_BW: Array) -> Array:
-    """Gumbel noise by (key of the row, token id) alone (Gumbel 1954; the argmax of logits plus noise is a draw from the softmax)."""
-    keys_BW = jax.vmap(lambda key, id_W: jax.vmap(lambda i: jax.random.fold_in(key, i))(id_W))(key_B, id_BW)
-    return jax.vmap(jax.vmap(lambda key: jax.random.gumbel(key, (), jnp.float32)))(keys_BW)
+def constraint(rule: Rule) -> str | None:
+    """The name of the field that binds the text of the row, if one does."""
+    return "regex" if rule.regex is not None else "choices" if rule.choices is not None else None
+
+
+def check_sequences(rule: Rule, sequences: Sequence[Sequence[int]]) -> None:
+    """ValueError where a row whose text is bound bans a sequence of several tokens, on which a match might depend."""
+    several = [list(ids) for ids in sequences if len(ids) > 1]
+    if constraint(rule) is not None and several:
+        raise ValueError(
+            f"Rule({constraint(rule)}=…, ban=…): ban holds a sequence of {len(several[0])} tokens, {several[0]}; "
+            "beside a text that must match, ban single tokens only"
+        )

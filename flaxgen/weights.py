@@ -67,7 +67,7 @@ def describe(folder) -> dict[str, Any]:
     _check_end(path, card)
     try:
         card["rule"] = rules.Rule(**(card.get("rule") or {"top_p": 0.95}))
-        card["rule"].rows(1)
+        card["rule"].check()
     except (TypeError, ValueError) as error:
         raise Mismatch(f'{path}: "rule": {error}; restore the file as it was written') from None
     return card

@@ -31,7 +31,7 @@ def table(rows: Sequence[dict]) -> str:
 
 def _cell(value) -> str:
     if not isinstance(value, float):
-        return str(value)
+        return "–" if value is None else str(value)
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
 
 

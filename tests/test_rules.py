@@ -106,7 +106,7 @@ def test_one_rule_becomes_a_rule_a_row_of_plain_numbers():
 
 
 def test_a_list_of_rules_is_one_a_row():
-    with pytest.raises(ValueError, match="got 2 of Rule, wanted .* a list of 3"):
+    with pytest.raises(ValueError, match=r"got 2 of Rule, wanted .* a list of 3"):
         rules.spread([rules.Rule(), rules.Rule()], 3)
     with pytest.raises(ValueError, match="dict"):
         rules.spread([rules.Rule(), {}], 2)

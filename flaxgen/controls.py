@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from flaxgen import automata, terms
 from flaxgen import rules as asked
-from flaxgen import terms
 from flaxgen.protocols import Array
 from flaxgen.rules import Rule
 
@@ -46,8 +46,8 @@ class Controls:
     bias_id_BE: Array  # likewise
     bias_value_BE: Array  # -inf for a banned id
     full: Full | None
-    constraint: Any
-    stop: Any
+    constraint: automata.Tables | None
+    stop: automata.Tables | None
 
 
 def family(rules: Sequence[Rule]) -> Family:
@@ -106,8 +106,8 @@ def controls(
         bias_id_BE=bias_id_BE,
         bias_value_BE=bias_value_BE,
         full=None if family == "plain" else _full(column, [row.sequences for row in rows]),
-        constraint=_stacked([row.constraint for row in rows], vocab) if family == "constrained" else None,
-        stop=_stacked([row.stop for row in rows], vocab) if family == "constrained" else None,
+        constraint=automata.stacked([row.constraint for row in rows], vocab) if family == "constrained" else None,
+        stop=automata.stacked([row.stop for row in rows], vocab) if family == "constrained" else None,
     )
 
 
@@ -138,12 +138,6 @@ def _numbered(b: int, rules: Sequence[Rule], make, *args):
         raise ValueError(f"row {b}: {error}") from error
 
 
-def _stacked(rows, vocab: int):
-    from flaxgen import automata
-
-    return automata.stacked(rows, vocab)
-
-
 def _listed(rows: Sequence[Sequence[int]]) -> np.ndarray:
     """Lists side by side, -1 where one is shorter, as wide as the longest asks for in buckets of ENDS."""
     padded = np.full((len(rows), -(-max(1, *map(len, rows)) // ENDS) * ENDS), -1, np.int32)
@@ -152,10 +146,16 @@ def _listed(rows: Sequence[Sequence[int]]) -> np.ndarray:
     return padded
 
 
-def _sparse(rows: Sequence[dict[int, float]]) -> tuple[np.ndarray, np.ndarray]:
+def bias_bucket(count: int) -> int:
+    """The width of a list of so many biases."""
     width = BIASES
-    while width < max(map(len, rows)):
+    while width < count:
         width *= 4
+    return width
+
+
+def _sparse(rows: Sequence[dict[int, float]]) -> tuple[np.ndarray, np.ndarray]:
+    width = bias_bucket(max(map(len, rows)))
     bias_id_BE, bias_value_BE = np.full((len(rows), width), -1, np.int32), np.zeros((len(rows), width), np.float32)
     for b, row in enumerate(rows):
         bias_id_BE[b, : len(row)] = list(row)

@@ -10,6 +10,8 @@ import numpy as np
 
 from flaxgen.protocols import Array, Chain, Memory, Params, State
 
+ALL = 2**31 - 1
+
 
 def generate(chain: Chain, params: Params, key: Array, given: Any, *, steps: int = 128, samples: int = 1) -> Any:
     """The sample of `chain` after `steps` moves, or fewer when every row is done.
@@ -50,11 +52,11 @@ def begin(chain: Chain, params: Params, key: Array, given: Any, *, steps: int, s
     return (_start if chain.compiled else type(chain).start)(chain, params, key_B, given)
 
 
-def advance(chain: Chain, params: Params, memory: Memory, state: State, steps: int) -> State:
-    """The state after `steps` more moves, or fewer when every row is done; the old state's buffers are reused."""
+def advance(chain: Chain, params: Params, memory: Memory, state: State, steps: int, *, done: int | None = None) -> State:
+    """The state after `steps` more moves, or fewer when `done` rows, by default all, are done; the old state's buffers are reused."""
     if chain.compiled:
-        return _advance(chain, params, memory, state, steps)
-    while steps > 0 and not np.all(chain.done(state)):
+        return _advance(chain, params, memory, state, steps, ALL if done is None else done)
+    while steps > 0 and _goes_on(chain, state, ALL if done is None else done):
         state, steps = chain.step(params, memory, state), steps - 1
     return state
 
@@ -65,12 +67,17 @@ def _start(chain: Chain, params: Params, key_B: Array, given: Any) -> tuple[Memo
 
 
 @partial(jax.jit, static_argnames="chain", donate_argnames="state")
-def _advance(chain: Chain, params: Params, memory: Memory, state: State, steps: Array) -> State:
+def _advance(chain: Chain, params: Params, memory: Memory, state: State, steps: Array, done: Array) -> State:
     def more(carry):
-        left, state = carry
-        return (left > 0) & ~jnp.all(chain.done(state))
+        return (carry[0] > 0) & _goes_on(chain, carry[1], done)
 
     return jax.lax.while_loop(more, lambda carry: (carry[0] - 1, chain.step(params, memory, carry[1])), (steps, state))[1]
+
+
+@partial(jax.jit, static_argnames="chain")
+def _goes_on(chain: Chain, state: State, done: Array) -> Array:
+    done_B = chain.done(state)
+    return done_B.sum() < jnp.minimum(done, done_B.size)
 
 
 @partial(jax.jit, static_argnames="rows")

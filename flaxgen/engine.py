@@ -1,0 +1,164 @@
+"""Many requests through one running batch of fixed slots: a row that is done makes place for the next while the others go on.
+
+Every program has one shape, whatever the requests: a prompt is read alone, in pieces of one width, into a row of its own, which is then
+copied into a free slot; all slots move together. So a request's numbers do not depend on its slot or its neighbours (NOTES.md).
+"""
+
+import collections
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxgen import controls, loop, progress
+from flaxgen.chains import autoregressive
+from flaxgen.nn import attention
+from flaxgen.protocols import Array, Params
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One row to be written. `name` is the caller's own and comes back with what is drawn."""
+
+    name: Any
+    tokens: np.ndarray  # the whole prompt
+    controls: controls.Controls  # of one row
+    key: np.ndarray  # the key data of its random numbers
+    drafts: int = autoregressive.MANY
+    context: attention.Cache | None = None  # what was read of the prompt, at most all but its last token
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What a request has drawn so far; finish is a word of progress.FINISH."""
+
+    name: Any
+    tokens: list[int]
+    log_probs: list[float]
+    finish: str
+    moves: int  # steps it took part in
+    top: list[list[tuple[int, float]]]  # (id, log-probability) of the likeliest tokens at every place, where the chain reports them
+    error: ArithmeticError | None = None
+
+
+class Engine:
+    """Slots of one batch, and a queue before them. All requests' controls must be of one family and one set of buckets.
+
+    A moving thing, like a stream: `submit` requests, and `step` until nothing is `busy`.
+    """
+
+    def __init__(self, chain: autoregressive.Autoregressive, params: Params, *, slots: int = 8):
+        if not chain.chunk:
+            raise ValueError("the chain reads prompts whole; wanted one with a chunk, such as Autoregressive(model, room=256, chunk=32)")
+        if slots < 1:
+            raise ValueError(f"slots={slots}: wanted at least 1")
+        self.chain, self.params, self.slots = chain, params, slots
+        self.queue: collections.deque[Request] = collections.deque()
+        self.rows: list[Request | None] = [None] * slots
+        self._blank = chain.model.cache(1, chain.slots)
+        self.moves = 0  # steps of the batch so far
+        self._running: tuple | None = None
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.queue) or any(request is not None for request in self.rows)
+
+    def submit(self, request: Request) -> None:
+        """Queues a request; ValueError where the chain cannot serve it."""
+        given = self._given(request)
+        self.chain.check(self.params, None, given, min(int(request.controls.limit_B[0]), self.chain.room))
+        self.queue.append(request)
+
+    def cancel(self, name: Any) -> None:
+        """Forgets a request; its slot is free at once."""
+        self.queue = collections.deque(request for request in self.queue if request.name != name)
+        self.rows = [None if one is not None and one.name == name else one for one in self.rows]
+
+    def step(self, steps: int = 8) -> Iterator[Row]:
+        """Fills free slots, moves all rows by up to `steps` tokens, fewer when one gets done, and gives what each has drawn so far."""
+        for slot, request in enumerate(self.rows):
+            if request is None and self.queue:
+                self._join(slot, self.queue.popleft())
+        if not any(request is not None for request in self.rows):
+            return
+        memory, state = self._running
+        finish_B, moves_B = jax.device_get((state.progress.finish_B, state.moves_B))
+        done = int(np.sum(finish_B != progress.RUNNING))
+        if done < self.slots:
+            state = loop.advance(self.chain, self.params, memory, state, steps, done=done + 1 if self.queue else None)
+        self._running = memory, state
+        sample = autoregressive.look(state)
+        self.moves += int(np.max(sample.moves_B - moves_B))
+        for slot, request in enumerate(self.rows):
+            if request is not None:
+                found = row(request.name, sample, slot)
+                if found.finish != "running":
+                    self.rows[slot] = None
+                yield found
+
+    def run(self, requests: Iterable[Request], steps: int = 64) -> Iterator[Row]:
+        """Serves all requests and gives each one when it is done; reads no further ahead than there are slots."""
+        waiting = iter(requests)
+        while True:
+            for request in itertools.islice(waiting, self.slots - len(self.queue)):
+                self.submit(request)
+            if not self.busy:
+                return
+            yield from (found for found in self.step(steps) if found.finish != "running")
+
+    def _given(self, request: Request) -> autoregressive.Prompt:
+        """The request as one row, in the one shape that every request has."""
+        context = self._blank if request.context is None else attention.widen(request.context, self.chain.slots)
+        whole, rest = request.tokens, request.tokens[int(context.length_B[0]) :]
+        return autoregressive.begin(*self._padded(rest), request.controls).replace(
+            **dict(zip(("before_BS", "before_length_B"), self._padded(whole), strict=True)),
+            drafts_B=np.array([min(request.drafts, self.chain.drafts)], np.int32),
+            context=context,
+        )
+
+    def _padded(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.pad(tokens, (0, max(self.chain.slots - len(tokens), 0))).astype(np.int32)[None], np.array([len(tokens)], np.int32)
+
+    def _join(self, slot: int, request: Request) -> None:
+        new = self.chain.start(self.params, jax.random.wrap_key_data(request.key[None]), self._given(request))
+        if self._running is None:
+            self._running = _empty(new, self.slots)
+        self._running = _place(self._running, new, slot)
+        self.rows[slot] = request
+
+
+def row(name: Any, sample: autoregressive.Sample, slot: int) -> Row:
+    """Row `slot` of a sample."""
+    count = int(sample.count_B[slot])
+    top = []
+    if sample.top_id_BNE is not None:
+        pairs = zip(sample.top_id_BNE[slot, :count].tolist(), sample.top_log_prob_BNE[slot, :count].tolist(), strict=True)
+        top = [list(zip(ids, log_probs, strict=True)) for ids, log_probs in pairs]
+    return Row(
+        name,
+        sample.token_BN[slot, :count].tolist(),
+        sample.log_prob_BN[slot, :count].tolist(),
+        progress.FINISH[sample.finish_B[slot]],
+        int(sample.moves_B[slot]),
+        top,
+        autoregressive.trouble(sample.finish_B[slot], count),
+    )
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _empty(new: tuple, slots: int) -> tuple:
+    """A batch of slots in which nothing runs, shaped like the row `new`."""
+    memory, state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], (slots, *leaf.shape[1:])), new)
+    finish_B = jnp.full((slots,), progress.LENGTH, jnp.int32)
+    return memory, state.replace(progress=state.progress.replace(finish_B=finish_B))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _place(old: tuple, new: tuple, slot: Array) -> tuple:
+    """`old` with the one row of `new` in the place of row `slot`."""
+    return jax.tree.map(lambda old_B, new_B: jax.lax.dynamic_update_index_in_dim(old_B, new_B[0], slot, axis=0), old, new)

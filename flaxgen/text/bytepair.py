@@ -141,6 +141,11 @@ class BytePair:
         return [b"" if token in self.control else bytes(byte[c] for c in token) for token in self.tokens]
 
     @functools.cached_property
+    def tables(self) -> dict:
+        """What text.tables remembers of this vocabulary."""
+        return {}
+
+    @functools.cached_property
     def _cache(self) -> "_Cache":
         return _Cache(self)
 
@@ -160,6 +165,11 @@ class Stream:
         if token < 0:
             raise ValueError(f"id: got {token}, wanted 0 or more; give token ids as the model drew them")
         return self._decoder.decode(self._shown[token]) if token < len(self._shown) else ""
+
+    @property
+    def pending(self) -> bytes:
+        """The first bytes of a character that is not whole yet."""
+        return self._decoder.getstate()[0]
 
     def finish(self) -> str:
         """U+FFFD if the text ends within a character, else nothing."""

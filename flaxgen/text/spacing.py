@@ -29,6 +29,14 @@ _ASCII: dict[str, Kind] = {
 }
 _ENDINGS = frozenset(("s", "t", "re", "ve", "m", "ll", "d"))  # of it's, don't, we're, I've, I'm, we'll, he'd
 _BEGINNINGS = _ENDINGS | {"r", "v", "l"}
+_DIGITS = "0123456789"
+# Pieces known by their text: what opens and closes quotations and addresses, and whatever a contraction can be put together from.
+_NAMED = frozenset(('"', "@", "/", "e", *_BEGINNINGS))
+# A character of each kind that nothing asks for by name.
+_SAMPLE: dict[Kind, str] = {
+    **{"word": "a", "ideograph": "一", "wide": "。", "open": "(", "close": ")"},
+    **{"glue": "-", "quote": '"', "apostrophe": "'", "mark": "!"},
+}
 
 
 class Joint(NamedTuple):
@@ -61,6 +69,41 @@ def joint(token: str) -> Joint | None:
     return Joint(text, kind(text[0]), kind(text[-1]), continues)
 
 
+class Memory(NamedTuple):
+    """All that a stream remembers and that can still matter, characters that act alike written as one."""
+
+    tail: str = ""
+    quoted: bool = False
+    address: bool = False
+    held: str | None = None
+
+
+def habit(piece: Joint) -> tuple:
+    """All of a piece, but for its characters, that can matter to a stream: pieces of one habit leave it remembering the same."""
+    text = piece.text
+    named = text if text in _NAMED else None
+    return piece.continues, piece.first, text[0] in _DIGITS, named, _alike(text) if len(text) == 1 else _summary(text) + "…"
+
+
+def _alike(character: str) -> str:
+    """One character for all that act alike as the last of a text or the last but one."""
+    if character in _DIGITS:
+        return "0"
+    if character in ".,":
+        return "."
+    return character if character in "]:/" else _SAMPLE[kind(character)]
+
+
+def _summary(tail: str) -> str:
+    """The end of a text: its last character, and the one before where `Stream` would look at it."""
+    last = _alike(tail[-1]) if tail else ""
+    wanted = {"'": "a0", ".": "0", ":": "0", "/": ":"}.get(last)
+    if wanted is None:
+        return last
+    before = "" if tail[-2:-1] in ("", " ") else _alike(tail[-2])
+    return (wanted[0] if before and before in wanted else "!") + last
+
+
 class Stream:
     """Text out of ids, one at a time: what `push` gives and `finish` adds join to the decoded whole.
 
@@ -75,6 +118,16 @@ class Stream:
         for token in after:
             self.push(token)
         self.finish()
+
+    def remember(self, memory: Memory) -> None:
+        """Goes on as a stream with this memory would."""
+        self._tail, self._quoted, self._address = memory.tail, memory.quoted, memory.address
+        self._last = kind(memory.tail[-1]) if memory.tail else None
+        self._held = None if memory.held is None else joint(memory.held)
+
+    @property
+    def memory(self) -> Memory:
+        return Memory(_summary(self._tail), self._quoted, self._address, None if self._held is None else self._held.text)
 
     def push(self, token: int) -> str:
         """The text that one more id settles, often its own; "" for control tokens and ids past the vocabulary."""
@@ -134,4 +187,4 @@ class Stream:
             return last in ("close", "mark")
         if last == "apostrophe":
             return self._after_word()  # the dogs' food, but 'twas
-        return not (_number.search(self._tail) and piece.text[0] in "0123456789")
+        return not (_number.search(self._tail) and piece.text[0] in _DIGITS)

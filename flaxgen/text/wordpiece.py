@@ -94,7 +94,7 @@ class WordPiece:
 
         after: ids that came before; their text is not given again, but decides about the first space.
         """
-        return spacing.Stream(self._joints, after)
+        return spacing.Stream(self.joints, after)
 
     def simplify(self, first: Sequence[str] = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")) -> "tuple[WordPiece, list[int]]":
         """A smaller vocabulary, `first` at its head, and the old ids it keeps: the rows to gather from an embedding.
@@ -116,8 +116,14 @@ class WordPiece:
         return "".join(f"{token}\n" for token in self.tokens).encode()
 
     @functools.cached_property
-    def _joints(self) -> list[spacing.Joint | None]:
+    def joints(self) -> list[spacing.Joint | None]:
+        """What `stream` knows of each token; None for those that give no text."""
         return [None if token in self.control else spacing.joint(token) for token in self.tokens]
+
+    @functools.cached_property
+    def tables(self) -> dict:
+        """What text.tables remembers of this vocabulary."""
+        return {}
 
     @functools.cached_property
     def _cache(self) -> "_Cache":

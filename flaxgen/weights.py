@@ -3,12 +3,14 @@
     config.json   {"format": "flaxgen-1", "architecture": "transformer", "config": {sizes}, "text": {tokenizer},
                    "end": [ids], "rule": {what a Writer draws by, unless told otherwise}, "source": {...}}
 
-The text section's "reserved" counts rows of the embedding that no entry of the vocabulary uses.
+The text section's "reserved" counts rows of the embedding that no entry of the vocabulary uses. "weights": "int8" says that kernels and
+token embedding are int8 with scales (flaxgen.models.int8); without it they are floating-point numbers.
 """
 
 import dataclasses
 import json
 import pathlib
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import jax
@@ -18,10 +20,11 @@ import flaxgen.text
 from flaxgen import disk, errors, folders, rules, tensors
 from flaxgen.errors import Incomplete, Mismatch
 from flaxgen.models import config as sizes
-from flaxgen.models import transformer
+from flaxgen.models import int8, transformer
 from flaxgen.protocols import Array, Params
 
 FORMAT = "flaxgen-1"
+Dtype = Literal["float32", "bfloat16", "int8"]
 
 
 def flatten(params: Params) -> dict[str, Array]:
@@ -40,6 +43,27 @@ def nest(flat: dict[str, Array]) -> Params:
             node = node.setdefault(step, {})
         node[name] = leaf
     return {"params": tree}
+
+
+def quantize(params: Params) -> Params:
+    """The same tree with kernels and token embedding in int8 and their scales beside them; it runs as it is, and cannot be trained."""
+    flat = {}
+    for name, leaf in flatten(params).items():
+        if int8.coded(name) and leaf.dtype != np.int8:
+            on_device = isinstance(leaf, jax.Array)
+            flat[name], flat[f"{name}_scale"] = (jax.device_put(each) if on_device else each for each in int8.code(leaf))
+        else:
+            flat[name] = leaf
+    return nest(flat)
+
+
+def dequantize(params: Params) -> Params:
+    """The inverse of `quantize`, to rounding: floating-point numbers everywhere, those that were int8 in float32."""
+    flat = flatten(params)
+    for name in [name for name, leaf in flat.items() if leaf.dtype == np.int8]:
+        decoded = int8.decode(np.asarray(flat[name]), flat.pop(f"{name}_scale"))
+        flat[name] = jax.device_put(decoded) if isinstance(flat[name], jax.Array) else decoded
+    return nest(flat)
 
 
 def describe(folder) -> dict[str, Any]:
@@ -65,6 +89,8 @@ def describe(folder) -> dict[str, Any]:
     except (TypeError, ValueError) as error:
         raise Mismatch(f'{path}: "config": {error}; restore the file as it was written') from None
     _check_end(path, card)
+    if card.setdefault("weights", "float") not in ("float", "int8"):
+        raise Mismatch(f'{path}: "weights" is {card["weights"]!r}, wanted "float" or "int8"; a newer flaxgen may read it')
     try:
         card["rule"] = rules.Rule(**(card.get("rule") or {"top_p": 0.95}))
         card["rule"].check()
@@ -79,29 +105,50 @@ def _check_end(path: pathlib.Path, card: dict) -> None:
         raise Mismatch(f'{path}: "end" is {end!r}, wanted a list of token ids from 0 to {vocab - 1}, or null')
 
 
-def load(folder, *, dtype: Literal["float32", "bfloat16"] | None = None):
+def load(folder, *, dtype: Dtype | None = None):
     """(model, params, text) of a flaxgen folder; text is None where the folder holds no vocabulary.
 
-    dtype is that of parameters and activations. By default it is what the file holds, but on a CPU always float32, where bfloat16 products
-    are fifteen times slower. Every checksum, shape and name is verified; a CheckpointError names what is wrong.
+    dtype is that of parameters and activations. By default it is what the file holds, but on a CPU always float32 for bfloat16, whose
+    products are fifteen times slower there. "int8" rounds kernels and token embedding to a byte, or reads them as they are where the file
+    holds them so; all else is float32 then, and activations are bfloat16, on a CPU float32.
+    Every checksum, shape, type and name is verified; a CheckpointError names what is wrong.
     """
     folder = pathlib.Path(folder)
     card = describe(folder)
-    config = card["config"]
+    config, on_cpu = card["config"], jax.default_backend() == "cpu"
     entries = tensors.index(folder)
     if config.layers > len(entries):
         raise Mismatch(
             f"{folder}: {config.layers} layers in config.json, {len(entries)} tensors in the file; restore both as they were written"
         )
-    check_shapes(folder, {name: entry.shape for name, entry in entries.items()}, sizes.shapes(config))
-    if whole := [f"{name}: {entry.dtype.name}" for name, entry in entries.items() if entry.dtype.kind in "iub"]:
-        raise Mismatch(errors.listing(f"{folder}: weights that are no floating-point numbers", whole, "Convert or save the model anew"))
+    check_shapes(folder, {name: entry.shape for name, entry in entries.items()}, _shapes(config, card["weights"]))
+    _check_types(folder, {name: entry.dtype for name, entry in entries.items()}, card["weights"])
     text = load_text(folder, card)
     if dtype is None:
         stored = {entry.dtype.name for entry in entries.values()}
-        dtype = "bfloat16" if stored == {"bfloat16"} and jax.default_backend() != "cpu" else "float32"
-    flat = {name: jax.device_put(tensors.read(entries[name]).astype(dtype), may_alias=True) for name in sizes.shapes(config)}
-    return transformer.Transformer(config, np.dtype(dtype)), nest(flat), text
+        dtype = "int8" if card["weights"] == "int8" else "bfloat16" if stored == {"bfloat16"} and not on_cpu else "float32"
+    arrays = _in_dtype(config, dtype, lambda name: tensors.read(entries[name]))
+    flat = {name: jax.device_put(array, may_alias=True) for name, array in arrays}
+    activations = dtype if dtype != "int8" else "float32" if on_cpu else "bfloat16"
+    return transformer.Transformer(config, np.dtype(activations)), nest(flat), text
+
+
+def _shapes(config: sizes.Config, kind: str) -> dict[str, tuple[int, ...]]:
+    return int8.shapes(config) if kind == "int8" else sizes.shapes(config)
+
+
+def _in_dtype(config: sizes.Config, dtype: str | None, read: Callable[[str], np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+    """Every tensor in `dtype` (None: as it is), one at a time, from what `read` gives of them in floating-point numbers or in int8."""
+    for name in sizes.shapes(config):
+        array = read(name)
+        if dtype == "int8" and int8.coded(name):
+            number, scale = (array, read(f"{name}_scale")) if array.dtype == np.int8 else int8.code(array)
+            yield name, number
+            yield f"{name}_scale", scale.astype(np.float32)
+            continue
+        if array.dtype == np.int8:
+            array = int8.decode(array, read(f"{name}_scale"))
+        yield name, array.astype("float32" if dtype == "int8" else dtype or array.dtype)
 
 
 def load_text(folder, card: dict):
@@ -128,6 +175,15 @@ def check_shapes(where, got: dict[str, tuple], wanted: dict[str, tuple]) -> None
         raise Mismatch(errors.listing(f"{where}: tensors and config.json do not agree", wrong, "Convert or save the model anew"))
 
 
+def _check_types(where, got: dict[str, np.dtype], kind: str) -> None:
+    """Mismatch listing every tensor that is neither a floating-point number nor int8 where `kind` wants it."""
+    numbers = {name for name in got if kind == "int8" and int8.coded(name)}
+    wrong = [f"{name}: {dtype.name}" for name, dtype in got.items() if (dtype != np.int8 if name in numbers else dtype.kind in "iub")]
+    if wrong:
+        what = "wanted int8 kernels and token embedding, all else" if kind == "int8" else "weights that are no"
+        raise Mismatch(errors.listing(f"{where}: {what} floating-point numbers", wrong, "Convert or save the model anew"))
+
+
 def save(
     folder,
     model,
@@ -143,7 +199,8 @@ def save(
 ) -> None:
     """Writes a flaxgen folder whole or not at all; an existing one is left alone without `force`.
 
-    dtype: "float32", "bfloat16" or None for what the leaves have. end: ids that end a text, by default those of `text`.
+    dtype: "float32", "bfloat16", "int8" or None for what the leaves have. Leaves that are int8 (see `quantize`) are written as they are, or
+    widened where dtype is another. end: ids that end a text, by default those of `text`.
     rule: fields of the Rule that a Writer draws by. source: JSON-able provenance.
     readme: the model's card, by default the source in a sentence.
     """
@@ -151,7 +208,11 @@ def save(
     if end is None and text is not None:
         end = list(text.end) or None
     flat = flatten(params)
-    check_shapes("params", {name: leaf.shape for name, leaf in flat.items()}, sizes.shapes(config))
+    kind = "int8" if any(leaf.dtype == np.int8 for leaf in flat.values()) else "float"
+    check_shapes("params", {name: leaf.shape for name, leaf in flat.items()}, _shapes(config, kind))
+    _check_types("params", {name: leaf.dtype for name, leaf in flat.items()}, kind)
+    if dtype is None and kind == "int8":
+        dtype = "int8"
     card = {
         "format": FORMAT,
         "architecture": "transformer",
@@ -160,11 +221,11 @@ def save(
         "end": end,
         "rule": rule,
         "source": source,
-    }
+    } | ({"weights": "int8"} if dtype == "int8" else {})
     if text is not None and len(text) > config.vocab:
         raise Mismatch(f"the vocabulary has {len(text)} entries, the model {config.vocab} rows; save the model with its own vocabulary")
     _check_end(pathlib.Path(folder) / "config.json", card | {"config": config})
-    wanted = [(name, np.dtype(dtype) if dtype else flat[name].dtype, shape) for name, shape in sizes.shapes(config).items()]
+    wanted = [(name, _stored(name, dtype, flat), shape) for name, shape in _shapes(config, dtype).items()]
     with folders.staged(pathlib.Path(folder), force=force) as work:
         if text is not None:
             card["text"] = text.save(work) | {"reserved": config.vocab - len(text)}
@@ -172,5 +233,12 @@ def save(
         (work / "README.md").write_text(
             readme or f"# A flaxgen model\n\nSource: {json.dumps(source, ensure_ascii=False)}\n", encoding="utf-8"
         )
-        arrays = (np.asarray(flat[name]).astype(kind) for name, kind, _ in wanted)
+        arrays = (array for _, array in _in_dtype(config, dtype, lambda name: np.asarray(flat[name])))
         tensors.write(work / "model.safetensors", wanted, arrays, {"format": FORMAT})
+
+
+def _stored(name: str, dtype: str | None, flat: dict[str, Array]) -> np.dtype:
+    """The type in which a tensor of this name is written."""
+    if dtype == "int8":
+        return np.dtype("int8" if int8.coded(name) else "float32")
+    return np.dtype(dtype or flat[name].dtype)

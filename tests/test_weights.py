@@ -178,3 +178,70 @@ def test_a_folder_that_is_none_says_what_to_do(tmp_path, folder):
     folder.mkdir()
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         flaxgen.load(folder)
+
+
+def test_int8_is_written_and_read_bit_for_bit_and_is_a_quarter(model, params, tmp_path):
+    small = weights.quantize(params)
+    for name, how in (
+        ("one", {"params": params, "dtype": "int8"}),
+        ("two", {"params": small}),
+        ("three", {"params": small, "dtype": "int8"}),
+    ):
+        flaxgen.save(tmp_path / name, model, **how)
+        again, loaded, _ = flaxgen.load(tmp_path / name)
+        assert again == model and jax.tree.all(jax.tree.map(np.array_equal, loaded, small))
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(loaded)} == {"int8", "float32"}
+        assert weights.describe(tmp_path / name)["weights"] == "int8"
+    files = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two", "three")]
+    assert files[0] == files[1] == files[2]
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(small))
+
+
+def test_int8_is_made_on_reading_and_widened_on_reading_or_writing(folder, model, params, tmp_path):
+    small = weights.quantize(params)
+    assert jax.tree.all(jax.tree.map(np.array_equal, flaxgen.load(folder, dtype="int8")[1], small))
+    flaxgen.save(tmp_path / "small", model, small)
+    flaxgen.save(tmp_path / "wide", model, small, dtype="float32")
+    wide = weights.dequantize(small)
+    for name in ("small", "wide"):
+        assert jax.tree.all(jax.tree.map(np.array_equal, flaxgen.load(tmp_path / name, dtype="float32")[1], wide))
+    assert weights.describe(tmp_path / "wide")["weights"] == "float"
+    half, loaded, _ = flaxgen.load(tmp_path / "small", dtype="bfloat16")
+    assert half.dtype == jnp.bfloat16 and {leaf.dtype.name for leaf in jax.tree.leaves(loaded)} == {"bfloat16"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda flat: flat.pop("block_01/mlp/up/kernel_scale"), "missing: block_01/mlp/up/kernel_scale"),
+        (lambda flat: flat.update({"embed/norm/bias": np.zeros(12, np.int8)}), "embed/norm/bias: int8"),
+        (lambda flat: flat.update({"embed/token/embedding_scale": np.zeros(16, np.int8)}), "embed/token/embedding_scale: int8"),
+        (lambda flat: flat.update({"block_01/mlp/up/kernel": np.zeros((20, 12), np.float32)}), "block_01/mlp/up/kernel: float32"),
+        (lambda flat: flat.update({"block_01/mlp/up/kernel": np.zeros((20, 12), np.uint8)}), "block_01/mlp/up/kernel: uint8"),
+    ],
+)
+def test_an_int8_folder_whose_tensors_are_of_other_types_is_refused(model, params, tmp_path, change, words):
+    flaxgen.save(tmp_path / "model", model, params, dtype="int8")
+    rewrite(tmp_path / "model", change)
+    with pytest.raises(CheckpointError, match=words):
+        flaxgen.load(tmp_path / "model")
+
+
+def test_int8_tensors_want_a_config_that_says_so_and_scales(folder, model, params, tmp_path):
+    path = folder / "config.json"
+    card = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(card | {"weights": "int8"}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="missing: embed/token/embedding_scale"):
+        flaxgen.load(folder)
+    path.write_text(json.dumps(card | {"weights": "int4"}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="\"weights\" is 'int4'"):
+        flaxgen.load(folder)
+    bare = weights.nest(
+        {name: leaf for name, leaf in weights.flatten(weights.quantize(params)).items() if not name.endswith("kernel_scale")}
+    )
+    with pytest.raises(CheckpointError, match="missing: block_00/attend/q/kernel_scale"):
+        flaxgen.save(tmp_path / "bare", model, bare)
+    broken = jax.tree.map(lambda leaf: leaf * jnp.nan, params)
+    with pytest.raises(ValueError, match="not finite"):
+        flaxgen.save(tmp_path / "broken", model, broken, dtype="int8")
+    assert not (tmp_path / "broken").exists()

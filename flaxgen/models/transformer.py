@@ -33,7 +33,7 @@ class Embed(nn.Module):
         return self.norm(x_BTD) if self.config.wiring == "between" else x_BTD
 
     def unembed(self, x_BTD: Array) -> Array:
-        return blocks.project(x_BTD, self.token.embedding, jnp.float32)
+        return self.token.product(x_BTD)
 
 
 class Block(nn.Module):
@@ -131,10 +131,13 @@ class Transformer(nn.Module):
         """logit_BTV in float32 by the tied token embedding."""
         return self.embed.unembed(hidden_BTD)
 
-    def cache(self, rows: int, slots: int) -> attention.Cache:
-        """An empty cache for `rows` rows of up to `slots` tokens; the caller sees to it that no row gets more."""
+    def cache(self, rows: int, slots: int, kind: attention.Kind = "float") -> attention.Cache:
+        """An empty cache for `rows` rows of up to `slots` tokens; the caller sees to it that no row gets more.
+
+        kind: "float" holds keys and values in the model's dtype, "int8" in a byte each and a scale for every head of a token.
+        """
         c = self.config
-        return attention.Cache.empty(rows, slots, layers=c.layers, heads=c.heads, head_width=c.head_width, dtype=self.dtype)
+        return attention.Cache.empty(rows, slots, layers=c.layers, heads=c.heads, head_width=c.head_width, dtype=self.dtype, kind=kind)
 
 
 def buffers(caches: tuple[attention.Cache, ...], layer: int) -> tuple:
@@ -208,14 +211,15 @@ _LAYER = r"block(_\d+)?/"
 _WIDE, _NARROW = rf"{_LAYER}(attend/[qkv]|mlp/up)/", rf"{_LAYER}(attend/o|mlp/down)/"
 SHARDING = (
     (_WIDE + "kernel", PartitionSpec("tensor", "fsdp")),
-    (_WIDE + "bias", PartitionSpec("tensor")),
+    (_WIDE + "(bias|kernel_scale)", PartitionSpec("tensor")),
     (_WIDE + "kernel_a", PartitionSpec(None, "fsdp")),
     (_WIDE + "kernel_b", PartitionSpec("tensor", None)),
     (_NARROW + "kernel", PartitionSpec("fsdp", "tensor")),
+    (_NARROW + "kernel_scale", PartitionSpec("fsdp")),
     (_NARROW + "kernel_a", PartitionSpec(None, "tensor")),
     (_NARROW + "kernel_b", PartitionSpec("fsdp", None)),
     (r"embed/(token|position)/embedding", PartitionSpec(None, "fsdp")),
-    (r".*/bias|(.*/)?norm(_\d)?/scale", PartitionSpec()),
+    (r".*/bias|(.*/)?norm(_\d)?/scale|embed/token/embedding_scale", PartitionSpec()),
 )
 
 

@@ -15,15 +15,19 @@ A query may have a floor too, the least rank it sees. Documents packed into one 
     floors  1 1 1 4 4   e sees d and e
 """
 
+from typing import Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from flaxgen.nn import blocks
+from flaxgen.nn import blocks, quantized
 from flaxgen.protocols import Array
 
+Kind = Literal["float", "int8"]
+Buffer = Array | quantized.Codes
 HIDDEN = np.iinfo(np.int32).max
 MASKED = -1e30
 
@@ -36,16 +40,23 @@ class Cache:
     divide the batch: row b reads cache row b // n, which is how n samples share one prompt.
     """
 
-    k: tuple[Array, ...]  # k_BHKS of each layer
-    v: tuple[Array, ...]  # v_BHSK of each layer
+    k: tuple[Buffer, ...]  # k_BHKS of each layer, or int8 codes of it
+    v: tuple[Buffer, ...]  # v_BHSK of each layer, likewise
     rank_BS: Array
     length_B: Array
 
     @classmethod
-    def empty(cls, rows: int, slots: int, *, layers: int, heads: int, head_width: int, dtype) -> "Cache":
-        # Zeros, not garbage: a masked slot still enters 0 x value, and 0 x NaN would leak.
-        k = tuple(jnp.zeros((rows, heads, head_width, slots), dtype) for _ in range(layers))
-        v = tuple(jnp.zeros((rows, heads, slots, head_width), dtype) for _ in range(layers))
+    def empty(cls, rows: int, slots: int, *, layers: int, heads: int, head_width: int, dtype, kind: Kind = "float") -> "Cache":
+        def buffer(*shape):
+            # Zeros, not garbage: a masked slot still enters 0 x value, and 0 x NaN would leak.
+            if kind == "int8":
+                return quantized.Codes(jnp.zeros(shape, jnp.int8), jnp.zeros((rows, heads, slots), jnp.float32))
+            return jnp.zeros(shape, dtype)
+
+        if kind not in ("float", "int8"):
+            raise ValueError(f'kind={kind!r}: wanted "float" or "int8"')
+        k = tuple(buffer(rows, heads, head_width, slots) for _ in range(layers))
+        v = tuple(buffer(rows, heads, slots, head_width) for _ in range(layers))
         return cls(k, v, jnp.full((rows, slots), HIDDEN, jnp.int32), jnp.zeros((rows,), jnp.int32))
 
 
@@ -82,6 +93,28 @@ def place(buffer_BS: Array, value_BT: Array, slot_BT: Array) -> Array:
     return jax.vmap(lambda buffer_S, value_T, slot_T: buffer_S.at[slot_T].set(value_T, mode="drop"))(buffer_BS, value_BT, slot_BT)
 
 
+def append(k: Buffer, v: Buffer, k_BTHK: Array, v_BTHK: Array, slot_BT: Array) -> tuple[Buffer, Buffer]:
+    """One layer's buffers with new keys and values in their slots; int8 buffers round them, each head of each token by its own scale."""
+
+    def in_columns(buffer_BHKS, new_BHKT):
+        return jax.vmap(lambda k_HKS, k_HKT, slot_T: k_HKS.at[:, :, slot_T].set(k_HKT, mode="drop"))(buffer_BHKS, new_BHKT, slot_BT)
+
+    def in_rows(buffer_BHS, new_BHT):
+        return jax.vmap(lambda v_HS, v_HT, slot_T: v_HS.at[:, slot_T].set(v_HT, mode="drop"))(buffer_BHS, new_BHT, slot_BT)
+
+    # What is not finite lives on in the key, which a mask hides. In a value it would leak from hidden slots by 0 x NaN.
+    finite_BTH1 = (jnp.isfinite(k_BTHK) & jnp.isfinite(v_BTHK)).all(axis=-1, keepdims=True)
+    k_BTHK, v_BTHK = jnp.where(finite_BTH1, k_BTHK, jnp.nan), jnp.where(finite_BTH1, v_BTHK, 0)
+    if not isinstance(k, quantized.Codes):
+        return in_columns(k, k_BTHK.transpose(0, 2, 3, 1)), in_rows(v, v_BTHK.transpose(0, 2, 1, 3))
+    new_k, new_v = quantized.code(k_BTHK), quantized.code(v_BTHK)
+    k_scale_BHS, v_scale_BHS = (in_rows(old.scale, new.scale.swapaxes(1, 2)) for old, new in ((k, new_k), (v, new_v)))
+    return (
+        quantized.Codes(in_columns(k.number, new_k.number.transpose(0, 2, 3, 1)), k_scale_BHS),
+        quantized.Codes(in_rows(v.number, new_v.number.transpose(0, 2, 1, 3)), v_scale_BHS),
+    )
+
+
 def fold(x_BT: Array, rows: int) -> Array:
     """The samples of one prompt laid side by side: (B, T, ...) to (rows, B // rows * T, ...)."""
     return x_BT.reshape(rows, x_BT.shape[0] // rows * x_BT.shape[1], *x_BT.shape[2:])
@@ -108,24 +141,32 @@ def look(rank_BT: Array, valid_BT: Array, caches: tuple[Cache, ...], floor_BT: A
     return Sight(tuple(mask(cache.rank_BS) for cache in (*caches[:-1], last)), slot_BT), last
 
 
-def attend(q_BTHK: Array, keys: tuple[Array, ...], values: tuple[Array, ...], masks: tuple[Array, ...]) -> Array:
+def attend(q_BTHK: Array, keys: tuple[Buffer, ...], values: tuple[Buffer, ...], masks: tuple[Array, ...]) -> Array:
     """softmax(q k / sqrt(K)) v over all caches together, in float32 (Vaswani et al. 2017, eq. 1); (B, T, H, K)."""
     rows, steps, _, width = q_BTHK.shape
-    scores = []
+    all_scores = []
     for k_BHKS, mask_BTS in zip(keys, masks, strict=True):
-        folded_BTHK = fold(q_BTHK, k_BHKS.shape[0])
-        s_BHTS = blocks.einsum("BTHK,BHKS->BHTS", folded_BTHK, k_BHKS) * width**-0.5
+        folded_BTHK = fold(q_BTHK, len(mask_BTS))
+        s_BHTS = _scores(folded_BTHK, k_BHKS) * width**-0.5
         s_BHTS = jnp.where(mask_BTS[:, None], s_BHTS, MASKED)
-        scores.append(_unfold(s_BHTS.swapaxes(1, 2), rows, steps))
-    weight_BTHS = jax.nn.softmax(jnp.concatenate(scores, axis=-1), axis=-1).astype(q_BTHK.dtype)
+        all_scores.append(_unfold(s_BHTS.swapaxes(1, 2), rows, steps))
+    weight_BTHS = jax.nn.softmax(jnp.concatenate(all_scores, axis=-1), axis=-1).astype(q_BTHK.dtype)
     out_BTHK, start = 0, 0
-    for v_BHSK in values:
-        slots = v_BHSK.shape[2]
-        part_BTHS = fold(weight_BTHS[..., start : start + slots], v_BHSK.shape[0])
-        mixed_BTHK = blocks.einsum("BTHS,BHSK->BTHK", part_BTHS, v_BHSK)
-        out_BTHK += _unfold(mixed_BTHK, rows, steps)
-        start += slots
+    for v_BHSK, mask_BTS in zip(values, masks, strict=True):
+        part_BTHS = fold(weight_BTHS[..., start : start + mask_BTS.shape[2]], len(mask_BTS))
+        out_BTHK += _unfold(_mix(part_BTHS, v_BHSK), rows, steps)
+        start += mask_BTS.shape[2]
     return out_BTHK.astype(q_BTHK.dtype)
+
+
+def _scores(q_BTHK: Array, k_BHKS: Buffer) -> Array:
+    return quantized.scores(q_BTHK, k_BHKS) if isinstance(k_BHKS, quantized.Codes) else blocks.einsum("BTHK,BHKS->BHTS", q_BTHK, k_BHKS)
+
+
+def _mix(weight_BTHS: Array, v_BHSK: Buffer) -> Array:
+    if isinstance(v_BHSK, quantized.Codes):
+        return quantized.mix(weight_BTHS, v_BHSK)
+    return blocks.einsum("BTHS,BHSK->BTHK", weight_BTHS, v_BHSK)
 
 
 @jax.custom_vjp
@@ -171,7 +212,7 @@ class Attention(nn.Module):
     init_range: float
 
     @nn.compact
-    def __call__(self, x_BTD: Array, buffers: tuple[tuple[Array, Array], ...], sight: Sight) -> tuple[Array, tuple[Array, Array]]:
+    def __call__(self, x_BTD: Array, buffers: tuple[tuple[Buffer, Buffer], ...], sight: Sight) -> tuple[Array, tuple[Buffer, Buffer]]:
         width = x_BTD.shape[-1]
 
         def project(name):
@@ -181,14 +222,9 @@ class Attention(nn.Module):
         q_BTHK, k_BTHK, v_BTHK = project("q"), project("k"), project("v")
         if buffers:
             *fixed, (k_BHKS, v_BHSK) = buffers
-            k_BHKS = jax.vmap(lambda k_HKS, k_HKT, slot_T: k_HKS.at[:, :, slot_T].set(k_HKT, mode="drop"))(
-                k_BHKS, k_BTHK.transpose(0, 2, 3, 1), sight.slot_BT
-            )
-            v_BHSK = jax.vmap(lambda v_HSK, v_HTK, slot_T: v_HSK.at[:, slot_T].set(v_HTK, mode="drop"))(
-                v_BHSK, v_BTHK.transpose(0, 2, 1, 3), sight.slot_BT
-            )
-            keys, values = zip(*fixed, (k_BHKS, v_BHSK), strict=True)
-            y_BTHK, grown = attend(q_BTHK, keys, values, sight.masks), (k_BHKS, v_BHSK)
+            grown = append(k_BHKS, v_BHSK, k_BTHK, v_BTHK, sight.slot_BT)
+            keys, values = zip(*fixed, grown, strict=True)
+            y_BTHK = attend(q_BTHK, keys, values, sight.masks)
         else:
             y_BTHK, grown = attend_once(q_BTHK, k_BTHK, v_BTHK, *sight.masks), ()
         y_BTD = blocks.Dense(width, self.init_range, name="o")(y_BTHK.reshape(x_BTD.shape))

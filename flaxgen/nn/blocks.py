@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from flaxgen.models.config import Activation
+from flaxgen.nn import quantized
 from flaxgen.protocols import Array
 
 FEW_ROWS = 32
@@ -69,8 +70,18 @@ def _project_backward(dtype, factors, slope_BTF):
 project.defvjp(_project_forward, _project_backward)
 
 
+def check_scale(name: str, table: Array, scaled: bool) -> None:
+    """ValueError unless an int8 table has its scales, and no other has."""
+    if (table.dtype == jnp.int8) != scaled:
+        beside = f"with {name}_scale" if scaled else f"without {name}_scale"
+        raise ValueError(
+            f"{name} is {table.dtype.name} {beside}; wanted int8 numbers with their scales, or floating-point numbers alone. "
+            "Low-rank updates are merged into floating-point kernels only: flaxgen.weights.dequantize(params) gives those"
+        )
+
+
 class Dense(nn.Module):
-    """x kernel^T + bias, the kernel kept (out, in).
+    """x kernel^T + bias, the kernel kept (out, in), in int8 where the parameters hold kernel_scale (out,) beside it.
 
     Where the parameters hold kernel_a (rank, in) and kernel_b (out, rank) too, x kernel_a^T kernel_b^T is added (Hu et al. 2021, LoRA).
     """
@@ -82,7 +93,13 @@ class Dense(nn.Module):
     def __call__(self, x_BTD: Array) -> Array:
         kernel_FD = self.param("kernel", nn.initializers.truncated_normal(self.init_range), (self.out, x_BTD.shape[-1]))
         bias_F = self.param("bias", nn.initializers.zeros, (self.out,))
-        y_BTF = checkpoint_name(project(x_BTD, kernel_FD, x_BTD.dtype), DENSE) + bias_F.astype(x_BTD.dtype)[None, None]
+        scaled = self.has_variable("params", "kernel_scale")
+        check_scale("kernel", kernel_FD, scaled)
+        if scaled:
+            y_BTF = quantized.project(x_BTD, kernel_FD, self.get_variable("params", "kernel_scale"), x_BTD.dtype)
+        else:
+            y_BTF = project(x_BTD, kernel_FD, x_BTD.dtype)
+        y_BTF = checkpoint_name(y_BTF, DENSE) + bias_F.astype(x_BTD.dtype)[None, None]
         if self.has_variable("params", "kernel_a"):
             inner_BTR = project(x_BTD, self.get_variable("params", "kernel_a"), x_BTD.dtype)
             y_BTF += project(inner_BTR, self.get_variable("params", "kernel_b"), x_BTD.dtype)
@@ -90,7 +107,10 @@ class Dense(nn.Module):
 
 
 class Embedding(nn.Module):
-    """Rows of a table, in `dtype`: rounded after they are picked, so that gradients of a row are summed in the table's own type."""
+    """Rows of a table, in `dtype`: rounded after they are picked, so that gradients of a row are summed in the table's own type.
+
+    The table is in int8 where the parameters hold embedding_scale (count,) beside it.
+    """
 
     count: int
     width: int
@@ -100,9 +120,21 @@ class Embedding(nn.Module):
     def setup(self):
         init = nn.initializers.truncated_normal(self.init_range)
         self.embedding = self.param("embedding", init, (self.count, self.width))
+        scaled = self.has_variable("params", "embedding_scale")
+        check_scale("embedding", self.embedding, scaled)
+        self.scale = self.get_variable("params", "embedding_scale") if scaled else None
 
     def __call__(self, index_BT: Array) -> Array:
-        return jnp.take(self.embedding, index_BT, axis=0).astype(self.dtype)
+        x_BTD = jnp.take(self.embedding, index_BT, axis=0)
+        if self.scale is not None:
+            x_BTD = x_BTD * jnp.take(self.scale, index_BT, axis=0)[..., None]
+        return x_BTD.astype(self.dtype)
+
+    def product(self, x_BTD: Array) -> Array:
+        """x table^T in float32, one number a row of the table."""
+        if self.scale is not None:
+            return quantized.project(x_BTD, self.embedding, self.scale, jnp.float32)
+        return project(x_BTD, self.embedding, jnp.float32)
 
 
 class LayerNorm(nn.Module):

@@ -45,8 +45,9 @@ class Options:
     vocab: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The vocabulary: vocab.txt, or encoder.json or vocab.json with its merges beside it."""
 
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """The type to store; by default that of SOURCE. Rounding is to the nearest, ties to even."""
+    dtype: Literal["float32", "bfloat16", "float16", "int8"] | None = None
+    """The type to store; by default that of SOURCE, or float32 where SOURCE is int8. Rounding is to the nearest, ties to even. int8, for
+    flaxgen folders alone: kernels and token embedding in a byte each with a scale a row, all else in float32."""
 
     dry_run: bool = False
     """Print the plan and stop."""
@@ -79,11 +80,11 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: Options) -> None:
     """Recognise, plan, print, and unless it is a dry run write."""
-    from convert import describe, formats, matching, plan, source, target
+    from convert import describe, formats, matching, plan, source, target, widened
 
     if not options.dry_run:
         target.check(options.target, options.source, options.force)
-    opened = source.open_source(options.source)
+    opened = widened.widened(source.open_source(options.source))
     made = plan.make(opened, matching.match(opened, options.model), formats.FORMATS[options.to], options.dtype, options.vocab)
     print(describe.text(made), flush=True)
     if options.dry_run:

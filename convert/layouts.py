@@ -6,12 +6,14 @@ Fresh memory costs more than the arithmetic here: touching new pages is slower t
 import dataclasses
 import math
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
 
 from convert.formats.table import Layout
 from convert.source import Source
 from flaxgen import errors
+from flaxgen.models import int8
 
 STRIP = 2 << 20
 KEPT = 8
@@ -39,10 +41,18 @@ class Output:
     shape: tuple[int, ...]
     layout: Layout
     parts: tuple[Part, ...]
+    role: Literal["whole", "numbers", "scales"] = "whole"  # of int8, `numbers` and then `scales`
 
     @property
     def size(self) -> int:
         return math.prod(self.shape) * self.dtype.itemsize
+
+
+def coded(output: Output) -> list[Output]:
+    """The two outputs that hold this one in int8."""
+    numbers = dataclasses.replace(output, dtype=np.dtype(np.int8), role="numbers")
+    scales = dataclasses.replace(output, name=f"{output.name}_scale", dtype=np.dtype(np.float32), shape=output.shape[:-1], role="scales")
+    return [numbers, scales]
 
 
 Room = Callable[[np.dtype, int], np.ndarray]  # where a piece is put: one of the given buffers, or one that stays inside
@@ -56,9 +66,16 @@ class Press:
         self._buffers: dict[str, np.ndarray] = {}
         self._held: str | None = None
         self._given = 0
+        self._scales: list[np.ndarray] = []
 
     def pieces(self, output: Output) -> Iterator[np.ndarray]:
         """The output's elements in flat pieces of its dtype, in C order. A piece is overwritten when KEPT more were given."""
+        if output.role == "numbers":
+            yield from self._numbers(output)
+            return
+        if output.role == "scales":
+            yield np.concatenate(self._scales)
+            return
         if output.layout == "same":
             for part in output.parts:
                 yield from self._rounded(part, output.dtype, self._next)
@@ -70,6 +87,25 @@ class Press:
                 joined[done : done + len(piece)] = piece
                 done += len(piece)
         yield from self._strips(joined.reshape(-1, inside), 0, inside, self._next)
+
+    def _numbers(self, output: Output) -> Iterator[np.ndarray]:
+        """A flaxgen tensor in int8, some rows at a time; their scales are kept for the output that comes next."""
+        (part,) = output.parts
+        whole, done = self._buffer("joined", np.dtype(np.float32), math.prod(output.shape)), 0
+        for piece in self._rounded(part, whole.dtype, self._scratch):
+            whole[done : done + len(piece)] = piece
+            done += len(piece)
+        rows, self._scales = whole.reshape(len(whole) // output.shape[-1], output.shape[-1]), []
+        step = max(STRIP // (4 * output.shape[-1]), 1)
+        for start in range(0, len(rows), step):
+            try:
+                number_FD, scale_F = int8.code(rows[start : start + step])
+            except ValueError as error:
+                raise errors.Mismatch(f"tensor {part.name!r}: {error}; or choose another --dtype") from error
+            self._scales.append(scale_F)
+            given = self._next(output.dtype, number_FD.size)
+            given[...] = number_FD.reshape(-1)
+            yield given
 
     def _rounded(self, part: Part, dtype: np.dtype, room: Room) -> Iterator[np.ndarray]:
         """A part in our C order, rounded to the nearest even of dtype; a number that would become infinite is refused."""
@@ -145,4 +181,5 @@ def peak(source: Source, outputs: list[Output], chunk: int) -> int:
     parts = [part for output in outputs for part in output.parts if not (part.layout == "same" and part.whole)]
     held = max((source.variables[part.name].size for part in parts), default=0)
     joined = max((output.size for output in outputs if output.layout != "same"), default=0)
+    joined = max([joined, *(4 * output.size for output in outputs if output.role == "numbers")])
     return held + joined + (KEPT + 2) * max(STRIP, chunk) + chunk

@@ -6,8 +6,10 @@ import pathlib
 from convert import layouts, matching, vocabulary
 from convert.formats.table import Card, Format
 from convert.source import Source
+from convert.widened import Widened
 from flaxgen import errors, tensors
 from flaxgen.models import config as sizes
+from flaxgen.models import int8
 
 DTYPES = {name: tensors.DTYPES[code] for name, code in (("float32", "F32"), ("bfloat16", "BF16"), ("float16", "F16"))}
 Ids = tuple[int, ...] | None
@@ -47,11 +49,15 @@ def make(source: Source, match: matching.Match, to: Format, dtype: str | None, v
     found = vocabulary.find(source.folder, vocab, section, config.vocab)
     end, notes = _end(match.card.end, found, config)
     card = Card(config, end)
-    _check_holds(to, config)
+    _check_holds(to, config, dtype)
+    if isinstance(source, Widened):
+        notes = (*notes, f"{len(source.numbers)} int8 tensors of SOURCE are read as float32")
     try:
         foreign_json = to.write(card)
     except ValueError as error:
         raise errors.Mismatch(f"--to {to.name}: {error}. Choose another target") from error
+    if dtype == "int8":
+        foreign_json = foreign_json | {"weights": "int8"}
     return Plan(source, match, to, card, foreign_json, _outputs(source, match, to, dtype), found, notes)
 
 
@@ -62,8 +68,8 @@ def _end(said: Ids, found: vocabulary.Vocabulary | None, config: sizes.Config) -
     return said if said is not None or found is None else found.end, ()
 
 
-def _check_holds(to: Format, config: sizes.Config) -> None:
-    problems = []
+def _check_holds(to: Format, config: sizes.Config, dtype: str | None) -> None:
+    problems = [f"--dtype int8 is for flaxgen folders; {to.name} holds floating-point numbers"] * (dtype == "int8" and to.name != "flaxgen")
     if config.wiring not in to.wirings:
         problems.append(f'its wiring is "{config.wiring}"; {to.name} has {", ".join(to.wirings)}')
     if config.activation not in to.activations:
@@ -84,9 +90,10 @@ def _outputs(source: Source, match: matching.Match, to: Format, dtype: str | Non
             kinds = {source.variables[part.name].dtype for part in parts}
             if dtype is None and (len(kinds) > 1 or kinds - set(DTYPES.values())):
                 problems.append(f"{row.name(layer)!r} is made of {', '.join(sorted(map(str, kinds)))}")
-            kind = DTYPES[dtype] if dtype else next(iter(kinds))
+            kind = DTYPES["float32" if dtype == "int8" else dtype] if dtype else next(iter(kinds))
             shape = row.shape([part.shape for part in parts])
-            outputs.append(layouts.Output(to.prefix + row.name(layer), kind, shape, row.layout, parts))
+            output = layouts.Output(to.prefix + row.name(layer), kind, shape, row.layout, parts)
+            outputs += layouts.coded(output) if dtype == "int8" and int8.coded(paths[0]) else [output]
     if problems:
         raise errors.Mismatch(errors.listing(f"{source.path}: --dtype has to be said", problems, f"Choose one of {', '.join(DTYPES)}"))
     if to.container == "bundle":

@@ -73,7 +73,7 @@ def read(
     under the engine not even that (NOTES.md).
     """
     shared = 0 if after is None else _shared(after.tokens[:-1], tokens[:-1])
-    cache = chain.model.cache(1, chain.slots) if after is None else attention.widen(after.cache, chain.slots)
+    cache = chain.empty(1, chain.slots) if after is None else attention.widen(after.cache, chain.slots)
     cache = attention.rewind(cache, np.array([shared], np.int32))
     rest = tokens[shared:-1]
     if rest:

@@ -60,7 +60,7 @@ class Engine:
         self.chain, self.params, self.slots = chain, params, slots
         self.queue: collections.deque[Request] = collections.deque()
         self.rows: list[Request | None] = [None] * slots
-        self._blank = chain.model.cache(1, chain.slots)
+        self._blank = chain.empty(1, chain.slots)
         self.moves = 0  # steps of the batch so far
         self._running: tuple | None = None
 

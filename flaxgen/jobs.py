@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxgen import buckets, context, controls, engine, loop, rules
-from flaxgen.chains import autoregressive
+from flaxgen.chains import autoregressive, beam, contrastive
 from flaxgen.models import transformer
+from flaxgen.nn import attention
 from flaxgen.progress import Processor
 from flaxgen.protocols import Array, Params
 from flaxgen.text import prompt as prompts_of
@@ -35,6 +36,7 @@ class Setup:
     ban: tuple[int, ...]
     layers: Literal["unrolled", "dispatched"]
     longer: Longer
+    cache: attention.Kind
     processors: tuple[Processor, ...]
 
     @property
@@ -43,7 +45,9 @@ class Setup:
 
     def chain(self, **settings) -> autoregressive.Autoregressive:
         slide = self.positions // 2 if self.longer == "sliding" and settings.get("chunk") else 0
-        return autoregressive.Autoregressive(self.model, layers=self.layers, processors=self.processors, slide=slide, **settings)
+        return autoregressive.Autoregressive(
+            self.model, layers=self.layers, processors=self.processors, slide=slide, cache=self.cache, **settings
+        )
 
     def batch(self, ids: Sequence[Sequence[int]], more: int = 0) -> tuple[np.ndarray, np.ndarray]:
         return prompts_of.batch(ids, vocab=self.model.config.vocab, positions=self.positions, new=more)
@@ -127,12 +131,24 @@ def together(
         left -= every
 
 
+def searched(setup: Setup, job: Job, search: beam.Search | contrastive.Search) -> autoregressive.Sample:
+    """The answers of a search, as many rows a prompt as it returns."""
+    if job.samples > 1 or job.speculate or job.alternatives or setup.longer != "refuse" or setup.cache != "float":
+        raise ValueError(
+            f"search={search!r} with samples={job.samples}, speculate={job.speculate}, alternatives={job.alternatives}, "
+            f"longer={setup.longer!r} and cache={setup.cache!r}: a search takes none of these; leave them out, and ask for returned=…"
+        )
+    given = _given(setup, job, wishes(setup, job))
+    chain, start = search.plan(setup.model, given, room=room(job.tokens), layers=setup.layers, processors=setup.processors)
+    return loop.generate(chain, setup.params, job.key_B, start, steps=job.tokens)
+
+
 def _given(setup: Setup, job: Job, made: controls.Controls) -> autoregressive.Prompt:
     ids = list(map(setup.latest, job.ids))
     given = autoregressive.begin(*setup.batch(ids), made)
     if not any(job.contexts):
         return given
-    blank = setup.model.cache(1, setup.positions)
+    blank = setup.model.cache(1, setup.positions, setup.cache)
     caches = [blank if known is None else known.cache for known in job.contexts]
     alone = all(cache is caches[0] for cache in caches)  # then one row serves all
     cache = caches[0] if alone else jax.tree.map(lambda *rows: jnp.concatenate(rows), *caches)

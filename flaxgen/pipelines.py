@@ -1,5 +1,6 @@
 """Text in, text out: a model folder as something to call."""
 
+import dataclasses
 import functools
 import importlib.resources
 import pathlib
@@ -10,9 +11,10 @@ from typing import Any
 import jax
 
 from flaxgen import context, controls, engine, jobs, rules, speed, warming, weights
-from flaxgen.chains import autoregressive
+from flaxgen.chains import autoregressive, beam, contrastive
 from flaxgen.errors import Mismatch
 from flaxgen.models import transformer
+from flaxgen.nn import attention
 from flaxgen.progress import Processor
 from flaxgen.protocols import Params
 from flaxgen.results import Result, Score, Words, Writing
@@ -36,6 +38,7 @@ class Writer:
     >>> texts.stats.tokens_per_second
 
     longer: "refuse" what exceeds the model's context, or go on "sliding": whenever the context is full its second half is read again.
+    cache: how keys and values are kept, "float" or "int8", a byte each.
     processors: functions (logit_BV, token_BS, length_B) -> logit_BV that join the rule inside the compiled loop; token_BS holds prompt and
         answer, length_B of them. Define each once: a new function compiles anew.
     """
@@ -48,6 +51,7 @@ class Writer:
         *,
         rule: rules.Rule | None = None,
         longer: jobs.Longer = "refuse",
+        cache: attention.Kind = "float",
         processors: Sequence[Processor] = (),
     ):
         if model is None:
@@ -65,7 +69,7 @@ class Writer:
         layers = "dispatched" if deep else "unrolled"
         # Control tokens mean nothing to a reader, and rows past the vocabulary were never trained.
         never = {*text.control.values(), *range(len(text), model.config.vocab)} - {*text.end}
-        self._setup = jobs.Setup(model, params, text, tuple(sorted(never)), layers, longer, tuple(processors))
+        self._setup = jobs.Setup(model, params, text, tuple(sorted(never)), layers, longer, cache, tuple(processors))
 
     @classmethod
     def load(cls, folder, **settings) -> "Writer":
@@ -93,6 +97,7 @@ class Writer:
         exact: bool = False,
         speculate: int | None = None,
         alternatives: int = 0,
+        search: beam.Search | contrastive.Search | None = None,
     ) -> "Result":
         """What calling the writer with a list of prompts gives, with tokens, log-probabilities and why each text ended.
 
@@ -102,12 +107,17 @@ class Writer:
         exact: tokens and log-probabilities are equal to the last bit whatever else is in the call, however it is cut into calls, and from a
         Context or not; slower (README.md). speculate: so many tokens a step are guessed by looking them up in the text so far, and checked:
         the same tokens, sooner where a text copies. By default none, and 3 under `exact`, where they cost nothing more.
-        alternatives: how many of the likeliest tokens to report at every place.
+        alternatives: how many of the likeliest tokens to report at every place. search: flaxgen.chains.beam.Search or contrastive.Search in
+        place of draws, by default under a rule that changes nothing; it gives as many texts a prompt as it `returned`, best first.
         """
         if isinstance(prompt, str | context.Context):
             raise ValueError(f"prompt={str(prompt)[:20]!r}: wanted a list of texts; write([text])")
         start = time.perf_counter()
+        if search is not None:
+            rule = rule or rules.Rule()
         job = self._job(prompt, rule, samples=samples, tokens=tokens, seed=seed, speculate=speculate, alternatives=alternatives)
+        if search is not None:
+            return self._searched(job, search, start, exact)
         first, count = None, len(job.ids) * samples
         for rows, moves in (jobs.exactly if exact else jobs.together)(self._setup, job, job.tokens):
             first = first or (time.perf_counter() if len(rows) == count else None)
@@ -163,7 +173,7 @@ class Writer:
 
     def load_context(self, folder) -> context.Context:
         """What Context.save wrote; a CheckpointError where another model read it."""
-        return context.load(folder, self.model.cache(1, self.model.config.positions), self.fingerprint)
+        return context.load(folder, self._setup.chain().empty(1, self.model.config.positions), self.fingerprint)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -220,6 +230,21 @@ class Writer:
         if rule is not None and not isinstance(rule, rules.Rule | list | tuple):
             raise ValueError(f"rule={rule!r}: wanted a flaxgen.Rule, such as flaxgen.Rule(top_p=0.9), or a list of them")
         return jobs.job(self._setup, prompts, rule or self.rule, **wishes)
+
+    def _searched(self, job: jobs.Job, search, start: float, exact: bool) -> Result:
+        if exact:
+            raise ValueError(f"search={search!r} with exact=True: only draws are exact; leave one of them out")
+        sample = jobs.searched(self._setup, job, search)
+        seconds, returned = time.perf_counter() - start, len(sample.count_B) // len(job.ids)
+        rows = [engine.row(number, sample, number) for number in range(len(sample.count_B))]
+        scores = getattr(sample, "score_B", [None] * len(rows))
+        written = [
+            dataclasses.replace(self._writing(job, row.name // returned, row), score=None if score is None else float(score))
+            for row, score in zip(rows, scores, strict=True)
+        ]
+        drawn, moves = sum(len(row.tokens) for row in rows), int(sample.moves_B.max())
+        stats = speed.Stats(drawn, seconds, float("nan"), moves, speed.weight_bytes(self.params))
+        return Result([written[i : i + returned] for i in range(0, len(written), returned)], stats)
 
     def _in_order(self, job: jobs.Job, finished: Iterator[engine.Row]) -> Iterator[Writing]:
         rows, turn = {}, 0

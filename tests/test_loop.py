@@ -131,14 +131,15 @@ def test_new_rules_seeds_and_lengths_compile_nothing(chain, params):
     noise = np.random.default_rng(0)
     requests = []
     for seed in range(50):
+        limit = int(noise.integers(1, 17))
         rule = {
             "temperature": noise.uniform(0, 2),
             "top_k": int(noise.integers(0, 40)),
             "top_p": noise.uniform(),
-            "min_tokens": int(noise.integers(9)),
+            "min_tokens": int(noise.integers(limit + 1)),
         }
         prompts = [noise.integers(0, 37, noise.integers(1, 8)).tolist() for _ in range(3)]
-        requests.append((jax.random.key(seed), given(prompts, rule=rule, limit=int(noise.integers(1, 17))), int(noise.integers(1, 17))))
+        requests.append((jax.random.key(seed), given(prompts, rule=rule, limit=limit), int(noise.integers(1, 17))))
     with no_compilation():
         for key, wishes, steps in requests:
             loop.generate(chain, params, key, wishes, steps=steps)
@@ -155,18 +156,16 @@ def test_new_rules_seeds_and_lengths_compile_nothing(chain, params):
         ({"length": 0}, "lengths run from 0"),
         ({"length": 9}, "to 9; wanted 1 to 8"),
         ({"end": [37]}, "end token ids"),
-        ({"limit": 0}, "limit=0"),
+        ({"limit": 0}, "tokens=0"),
         ({"keys": 2}, "2 keys for 3 rows"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_it_compiles(chain, params, change, words):
-    wishes = given(PROMPTS, end=change.get("end", [1]), limit=change.get("limit", 9))
-    if "token" in change:
-        wishes.token_BT[1, 2] = change["token"]
-    if "length" in change:
-        wishes.length_B[0] = change["length"]
     key = jax.random.split(KEY, change["keys"]) if "keys" in change else KEY
     with pytest.raises(ValueError, match=words), no_compilation():
+        wishes = given(PROMPTS, end=change.get("end", [1]), limit=change.get("limit", 9))
+        wishes.token_BT[1, 2] = change.get("token", 1)
+        wishes.length_B[0] = change.get("length", 3)
         loop.generate(chain, params, key, wishes, steps=change.get("steps", 5), samples=change.get("samples", 1))
 
 
@@ -186,5 +185,5 @@ def test_a_stream_that_would_never_move_is_refused(chain, params, every):
 def test_weights_that_are_not_finite_are_an_error_and_not_token_zero(chain, params):
     flat = weights.flatten(params)
     flat["block_01/mlp/up/bias"] = flat["block_01/mlp/up/bias"] * np.nan
-    with pytest.raises(FloatingPointError, match="not finite at token 1 of row 0"):
+    with pytest.raises(FloatingPointError, match="row 0: the model's logits are not finite at token 1"):
         loop.generate(chain, weights.nest(flat), KEY, given(PROMPTS), steps=3)

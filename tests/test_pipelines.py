@@ -59,7 +59,7 @@ def test_control_tokens_and_reserved_rows_are_never_drawn(writer):
 
 
 def test_new_requests_compile_nothing_after_warming_up(writer):
-    writer.warm(prompt_tokens=30, tokens=30, samples=2)
+    writer.warm(lengths=(16, 29), tokens=(30,), samples=2)
     compiled = []
     jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled.append(name))
     noise = np.random.default_rng(0)
@@ -134,6 +134,6 @@ def test_a_model_without_a_vocabulary_says_how_to_get_one(writer):
 def test_deep_models_are_dispatched_layer_by_layer_on_a_cpu():
     model = flaxgen.Transformer(sizes.Config(len(WORDS), 20, 4, 25, 2, 8, "between", "gelu"))
     deep = flaxgen.Writer(model, jax.jit(model.init)(jax.random.key(0), np.zeros((1, 2), int)), wordpiece.WordPiece(WORDS))
-    assert deep.layers == "dispatched"
+    assert deep._setup.layers == "dispatched"
     assert len(deep("天地", samples=2, tokens=5)) == 2
     assert np.isfinite(deep.score("天地玄黄").total)

@@ -108,6 +108,7 @@ class Autoregressive:
     drafts: so many tokens are guessed by prompt lookup and checked in each step; what is drawn is the same (flaxgen.chains.drafting).
     slide: 0 refuses what exceeds the model's positions. Otherwise (with a chunk) a row whose cache is full reads its latest `slide` tokens
         again, as a new prompt, and goes on: `room` then counts the answer alone.
+    cache: how keys and values are kept, see Transformer.cache.
     """
 
     model: transformer.Transformer
@@ -118,6 +119,10 @@ class Autoregressive:
     chunk: int = 0
     drafts: int = 0
     slide: int = 0
+    cache: attention.Kind = "float"
+
+    def empty(self, rows: int, slots: int) -> attention.Cache:
+        return self.model.cache(rows, slots, self.cache)
 
     @property
     def slots(self) -> int:
@@ -178,14 +183,14 @@ class Autoregressive:
         else:
             valid_BT = jnp.arange(given.token_BT.shape[1])[None] < given.length_B[:, None]
             read = () if given.context is None else (given.context,)
-            hidden_BTD, caches = self._forward(params, given.token_BT, valid_BT, (*read, self.model.cache(*given.token_BT.shape)))
+            hidden_BTD, caches = self._forward(params, given.token_BT, valid_BT, (*read, self.empty(*given.token_BT.shape)))
             last_BTD = _each(jnp.take_along_axis(hidden_BTD, given.length_B[:, None, None] - 1, axis=1), rows)
-            cache = self.model.cache(rows, self.room)
+            cache = self.empty(rows, self.room)
         return _first(self, params, key_B, given.replace(context=None), caches, cache, last_BTD)
 
     def prefill(self, params: Params, token_BT: Array, length_B: Array, context: attention.Cache | None) -> tuple[Array, attention.Cache]:
         """What the head reads after each row's last token, and a cache of `slots` with all of them, read in chunks after the context."""
-        cache = self.model.cache(len(token_BT), self.slots) if context is None else attention.widen(context, self.slots)
+        cache = self.empty(len(token_BT), self.slots) if context is None else attention.widen(context, self.slots)
         token_BT = jnp.pad(token_BT, ((0, 0), (0, -token_BT.shape[1] % self.chunk)))
         carry = jnp.zeros((len(token_BT), 1, self.model.config.width), self.model.dtype), cache
         if self.compiled:

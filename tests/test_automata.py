@@ -1,5 +1,7 @@
 """Tables on the device against the tables of text.tables, and walks that end in a match."""
 
+import itertools
+import random
 import re
 
 import jax
@@ -28,22 +30,20 @@ def rows():
 
 def test_the_device_says_what_the_tables_say():
     given = automata.stacked(rows(), VOCAB)
-    deepest = max(len(row.left_Q) for row in rows() if row is not None)
-    for state in range(deepest):
-        state_B = jnp.array([min(state, 0 if row is None else len(row.left_Q) - 1) for row in rows()])
+    allowed, walk = jax.jit(automata.allowed), jax.jit(automata.walk)
+    made = [automata.NEUTRAL if row is None else row for row in rows()]
+    tokens = (0, 5, *WORDS.control.values(), len(WORDS) - 1, 256, len(BYTES) - 1, VOCAB - 1)
+    for state in range(max(len(row.left_Q) for row in made)):
+        state_B = np.array([min(state, len(row.left_Q) - 1) for row in made], np.int32)
+        after_BV = np.array([[row.after(q, token) for token in range(VOCAB)] for q, row in zip(state_B, made, strict=True)])
+        left_BV = np.stack([row.left_Q[after_V] for after_V, row in zip(after_BV, made, strict=True)])
         for left in (0, 1, 3, 50):
-            allowed_BV, accepting_B = automata.allowed(given, state_B, jnp.full((5,), left))
-            for b, row in enumerate(rows()):
-                if row is None:
-                    assert allowed_BV[b].all() and accepting_B[b]
-                    continue
-                after_V = np.array([row.after(int(state_B[b]), token) for token in range(VOCAB)])
-                np.testing.assert_array_equal(allowed_BV[b], (after_V >= 0) & (row.left_Q[after_V] <= left))
-                assert accepting_B[b] == (row.left_Q[state_B[b]] == 0)
-                for token in (0, 5, *WORDS.control.values(), len(WORDS) - 1, 256, len(BYTES) - 1, VOCAB - 1):
-                    token_B = jnp.full((5,), token)
-                    walked = int(automata.walk(given, state_B, token_B)[b])
-                    assert walked == (after_V[token] if after_V[token] >= 0 else state_B[b])
+            allowed_BV, accepting_B = allowed(given, state_B, jnp.full((5,), left))
+            np.testing.assert_array_equal(allowed_BV, (after_BV >= 0) & (left_BV <= left))
+        assert accepting_B.tolist() == [row.left_Q[q] == 0 for q, row in zip(state_B, made, strict=True)]
+        for token in tokens:
+            walked_B = walk(given, state_B, jnp.full((5,), token))
+            np.testing.assert_array_equal(walked_B, np.where(after_BV[:, token] >= 0, after_BV[:, token], state_B))
 
 
 def test_nothing_may_follow_where_a_choice_is_complete_or_a_stop_string_stands():
@@ -84,26 +84,73 @@ def test_a_bucket_can_be_asked_for_and_what_does_not_fit_is_refused():
         automata.bucket([long._replace(left_Q=np.zeros(1 << 15, np.int32))])
 
 
-@pytest.mark.parametrize("text", [BYTES, WORDS], ids=lambda text: text.kind)
-@pytest.mark.parametrize("pattern", ["[ab1.]{3,8}", "(?:[12]+[.'])+a", r"(?:今|天| ?\w)+", ".{2,7}", "the.*"])
-def test_random_logits_steered_by_a_table_end_in_a_match_when_tokens_run_short(text, pattern):
-    table = tables.constraint(text, regex=pattern)
-    batch, room = 6, int(table.left_Q[0]) + np.array([0, 1, 2, 5, 9, 0])
-    given = automata.stacked([table] * batch, VOCAB)
-    end = VOCAB - 1
-
-    @jax.jit
-    def draw(key, state_B, count):
-        allowed_BV, accepting_B = automata.allowed(given, state_B, room - count - 1)
-        logit_BV = jnp.where(allowed_BV.at[:, end].set(accepting_B), jax.random.normal(key, (batch, VOCAB)), -jnp.inf)
-        token_B = jnp.argmax(logit_BV, axis=1)
-        return token_B, automata.walk(given, state_B, token_B)
-
-    state_B, drawn = jnp.zeros(batch, jnp.int32), []
-    for count in range(room.max()):
-        token_B, state_B = draw(jax.random.key(count), state_B, count)
+def answers(text, patterns, seed) -> list[tuple[str, str]]:
+    """(pattern, answer) of each pattern that the vocabulary can write, drawn from random logits, with few tokens to spare."""
+    made = []
+    for pattern in patterns:
+        try:
+            made.append((pattern, tables.constraint(text, regex=pattern)))
+        except ValueError as error:
+            assert re.search("make a text that matches|only the empty text|is the most there may be", str(error)), error
+    room = np.array([table.left_Q[0] + n % 5 for n, (_, table) in enumerate(made)])
+    given, end = automata.stacked([table for _, table in made], VOCAB, size=automata.BUCKETS[1]), VOCAB - 1
+    state_B, drawn, key = jnp.zeros(len(made), jnp.int32), [], jax.random.key(seed)
+    for count in range(room.max(initial=0)):
+        token_B, state_B = _draw(given, state_B, room - count - 1, jax.random.fold_in(key, count))
         drawn.append(token_B)
-    for b, ids in enumerate(np.stack(drawn, 1).tolist()):
-        ids = ids[: room[b]]
-        answer = text.decode(ids[: ids.index(end)] if end in ids else ids)
-        assert re.fullmatch(pattern, answer), answer
+    rows = zip(made, room, np.stack(drawn, 1).tolist(), strict=True) if drawn else ()
+    return [(pattern, text.decode([*itertools.takewhile(lambda i: i != end, ids[:most])])) for (pattern, _), most, ids in rows]
+
+
+@jax.jit
+def _draw(given, state_B, left_B, key):
+    allowed_BV, accepting_B = automata.allowed(given, state_B, left_B)
+    logit_BV = 3 * jax.random.normal(key, allowed_BV.shape)
+    token_B = jnp.argmax(jnp.where(allowed_BV.at[:, -1].set(accepting_B), logit_BV, -jnp.inf), axis=1)
+    return token_B, automata.walk(given, state_B, token_B)
+
+
+@pytest.mark.parametrize("text", [BYTES, WORDS], ids=lambda text: text.kind)
+def test_random_logits_steered_by_a_table_end_in_a_match_when_tokens_run_short(text):
+    patterns = ["[ab1.]{3,8}", "(?:[12]+[.'])+a", r"(?:今|天| ?\w)+", ".{2,7}", "the.*", "a", r"[^\n]*'s[^\n]*"]
+    for pattern, answer in answers(text, patterns, 0) + answers(text, patterns[::-1], 1):
+        assert re.fullmatch(pattern, answer), (pattern, answer)
+
+
+def random_pattern(draw: random.Random, depth: int = 3) -> str:
+    if depth == 0 or draw.random() < 0.3:
+        atoms = [
+            "a",
+            "b",
+            "1",
+            "the",
+            "今",
+            "天",
+            ".",
+            r"\w",
+            r"\d",
+            "[ab1]",
+            "[^a今]",
+            " ",
+            "'s",
+            r"[.\s]",
+            "(?i:S)",
+            "aa",
+            r"\.",
+            "[今-夯]",
+        ]
+        return draw.choice(atoms)
+    inner = [random_pattern(draw, depth - 1) for _ in range(draw.randrange(1, 4))]
+    joined = "".join(inner) if draw.random() < 0.6 else f"(?:{'|'.join(inner)})"
+    return f"(?:{joined}){draw.choice(['*', '+', '?', '{2}', '{1,3}', '{,2}', '+?'])}" if draw.random() < 0.5 else joined
+
+
+@pytest.mark.parametrize("count", [24, pytest.param(200, marks=pytest.mark.nightly), pytest.param(2000, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("text", [BYTES, WORDS], ids=lambda text: text.kind)
+def test_random_logits_steered_by_random_patterns_end_in_a_match(text, count):
+    draw, drawn = random.Random(count), 0
+    for seed in range(count // 8):
+        for pattern, answer in answers(text, [random_pattern(draw) for _ in range(8)], seed):
+            assert re.fullmatch(pattern, answer), (pattern, answer)
+            drawn += 1
+    assert drawn > count / 2

@@ -42,16 +42,20 @@ def compiled(pattern: str, units: Units) -> Automaton:
         raise ValueError(f"regex: got {type(pattern).__name__}, wanted a pattern as a str")
     try:
         tree = _parser.parse(pattern)
-        parts = _Parts(pattern, tree.state.flags, units)
+        parts = _Parts(pattern)
         end = parts.sequence(tree, tree.state.flags, parts.new())
     except RecursionError:
         raise ValueError(f"regex {_short(pattern)}: its groups are nested too deeply; write it with fewer") from None
     except (re.error, OverflowError) as error:
         raise ValueError(f"regex {_short(pattern)}: {error}; `re` does not take it either") from None
-    return _determined(parts, end)
+    found = _determined(parts, end)
+    spelled = found if units == "characters" else utf8.in_bytes(found, STATES)
+    if spelled is None:
+        raise _too_large(pattern, "states over bytes", STATES)
+    return spelled
 
 
-def too_large(pattern: str, what: str, number: int) -> ValueError:
+def _too_large(pattern: str, what: str, number: int) -> ValueError:
     return ValueError(
         f"regex {_short(pattern)}: reached {number:,} {what} and was not done, which is the most there may be; "
         "use smaller repeat counts, or fewer alternatives that begin alike"
@@ -65,8 +69,8 @@ def _short(pattern: str) -> str:
 class _Parts:
     """A nondeterministic automaton under construction: passes take nothing, steps take a unit of a set (Thompson 1968)."""
 
-    def __init__(self, pattern: str, flags: int, units: Units):
-        self.pattern, self.units = pattern, units
+    def __init__(self, pattern: str):
+        self.pattern = pattern
         self.passes: list[list[tuple[int, int | None]]] = []  # (to, anchor that must hold)
         self.steps: list[list[tuple[int, int]]] = []  # (number of the set, to)
         self.sets: dict[tuple, int] = {((10, 10),): 0}  # the line feed always, for anchors
@@ -74,7 +78,7 @@ class _Parts:
     def new(self, *, before: int | None = None) -> int:
         """A new part, which `before` passes to."""
         if len(self.steps) == PARTS:
-            raise too_large(self.pattern, "parts", PARTS)
+            raise _too_large(self.pattern, "parts", PARTS)
         self.passes.append([])
         self.steps.append([])
         if before is not None:
@@ -123,23 +127,8 @@ class _Parts:
 
     def step(self, member_I2: tuple, at: int) -> int:
         end = self.new()
-        if self.units == "characters":
-            self.steps[at].append((self.set(member_I2), end))
-            return end
-        place = {utf8.END: end}
-
-        def lay(node: tuple, at: int) -> None:
-            for byte_I2, below in node:
-                if below not in place:
-                    place[below] = self.new()
-                    lay(below, place[below])
-                self.steps[at].append((self.set(byte_I2), place[below]))
-
-        lay(utf8.tree(member_I2), at)
+        self.steps[at].append((self.sets.setdefault(member_I2, len(self.sets)), end))
         return end
-
-    def set(self, member_I2: tuple) -> int:
-        return self.sets.setdefault(member_I2, len(self.sets))
 
 
 _SET_FLAGS = re.IGNORECASE | re.ASCII | re.DOTALL | re.UNICODE
@@ -196,9 +185,9 @@ def _determined(parts: _Parts, end: int) -> Automaton:
                 members.append(closed[key])
             edges.append((q, c, target))
         if len(members) > STATES:
-            raise too_large(parts.pattern, "states", STATES)
+            raise _too_large(parts.pattern, "states", STATES)
         if work > WORK:
-            raise too_large(parts.pattern, "steps of building", WORK)
+            raise _too_large(parts.pattern, "steps of building", WORK)
     edge_EX = np.array(edges, np.int64).reshape(-1, 3)
     accepting_Q = np.array([any(element >> 2 == end for element in inside) for inside in members])
     return of_moves(bound_I, class_I, minimal.Moves(accepting_Q, *edge_EX.T))

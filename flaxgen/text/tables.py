@@ -176,10 +176,10 @@ def _unwritable(name: str, text, empty: bool, banned: Collection[int]) -> str:
 def _remembered(text, key, make):
     """make(), kept with the tokenizer; the oldest of many tables is forgotten."""
     kept = text.tables
-    if key not in kept:
-        made = make()
-        tables = [other for other in kept if isinstance(other, tuple)]
-        for other in tables[: len(tables) - _KEPT + 1]:
-            del kept[other]
-        kept[key] = made
-    return kept[key]
+    if key in kept:
+        return kept[key]
+    made = make()
+    others = [other for other in [*kept] if isinstance(other, tuple)]
+    for other in others[: max(0, len(others) - _KEPT + 1)]:
+        kept.pop(other, None)  # another thread may have been here
+    return kept.setdefault(key, made)

@@ -80,9 +80,9 @@ def test_pieces_are_let_through_if_and_only_if_their_text_matches(picked, patter
 
 @pytest.mark.nightly
 @given(picked=st.lists(st.sampled_from(PIECES), min_size=3, max_size=8, unique=True), pattern=st.sampled_from(PATTERNS))
-@settings(max_examples=3000, deadline=None)
+@settings(max_examples=1000, deadline=None)
 def test_pieces_are_let_through_if_and_only_if_their_text_matches_at_length(picked, pattern):
-    check_all(WORDS, pattern, [WORDS.tokens.index(piece) for piece in picked], 5)
+    check_all(WORDS, pattern, [WORDS.tokens.index(piece) for piece in picked], 4)
 
 
 @pytest.mark.parametrize("pattern", [*PATTERNS[:4], "(今|天)+", "[^今]+", r"\s?the.*", "[今-夯]{1,2}", 'a{2,5}":', r"\d{1,3}\n*"])

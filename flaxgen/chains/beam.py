@@ -153,21 +153,10 @@ class Beam:
             raise ValueError(f"answers of up to {longest} tokens in steps={steps}: answers are compared whole; use steps={longest}")
 
     def start(self, params: Params, key_B: Array, given: Prompt) -> tuple[Memory, State]:
-        begun, rows, vocab = given.start, len(given.start.token_BT), self.model.config.vocab
-        hidden_BTD, caches = search.read(self.model, self.layers, params, begun)
-        wishes = begun.controls.replace(limit_B=jnp.minimum(begun.controls.limit_B, self.room))
-        end_BE = jnp.where(wishes.end_BE >= 0, wishes.end_BE, vocab)
-        is_end_BV = jax.vmap(lambda end_E: jnp.zeros((vocab,), bool).at[end_E].set(True, mode="drop"))(end_BE)
-        past = progress.past(begun.before_BS, begun.before_length_B, wishes, vocab)
-        numbers = given.length_penalty_B, given.diversity_B, given.minlen_B
-        memory = Memory(caches, wishes, controls.bias(wishes, vocab), is_end_BV, past, numbers)
-        beams = self.beams // self.groups
-        answers = 1 if self.convention == "bert4keras" else beams
-        pool = ranking.begin(wishes, rows=rows, beams=beams, answers=answers, room=self.room, vocab=vocab)
-        hidden_BTD = jnp.repeat(search.last(hidden_BTD, begun.length_B), self.beams, axis=0)
-        # The pools' buffers are donated where the step is dispatched, so each has its own.
-        pools = tuple(jax.tree.map(jnp.copy, pool) for _ in range(self.groups))
-        return memory, _choose(self, params, hidden_BTD, memory, State(self.model.cache(rows * self.beams, self.room), pools))
+        hidden_BTD, caches = search.read(self.model, self.layers, params, given.start)
+        memory, state, hidden_BTD = _begin(self, hidden_BTD, given)
+        memory = memory.replace(caches=caches)
+        return memory, _choose(self, params, hidden_BTD, memory, state)
 
     def step(self, params: Params, memory: Memory, state: State) -> State:
         token_BT, valid_BT = _feed(state)
@@ -202,6 +191,23 @@ class Beam:
             top_log_prob_BNE=None,
             score_B=score_B,
         )
+
+
+@partial(jax.jit, static_argnums=0)
+def _begin(chain: Beam, hidden_BTD: Array, given: Prompt) -> tuple[Memory, State, Array]:
+    """Memory but for its caches, the state before the first move, and what the head reads for each beam."""
+    begun, rows, vocab = given.start, len(hidden_BTD), chain.model.config.vocab
+    wishes = begun.controls.replace(limit_B=jnp.minimum(begun.controls.limit_B, chain.room))
+    end_BE = jnp.where(wishes.end_BE >= 0, wishes.end_BE, vocab)
+    is_end_BV = jax.vmap(lambda end_E: jnp.zeros((vocab,), bool).at[end_E].set(True, mode="drop"))(end_BE)
+    past = progress.past(begun.before_BS, begun.before_length_B, wishes, vocab)
+    numbers = given.length_penalty_B, given.diversity_B, given.minlen_B
+    memory = Memory((), wishes, controls.bias(wishes, vocab), is_end_BV, past, numbers)
+    size = chain.beams // chain.groups
+    answers = 1 if chain.convention == "bert4keras" else size
+    pool = ranking.begin(wishes, rows=rows, beams=size, answers=answers, room=chain.room, vocab=vocab)
+    answer = chain.model.cache(rows * chain.beams, chain.room)
+    return memory, State(answer, (pool,) * chain.groups), jnp.repeat(search.last(hidden_BTD, begun.length_B), chain.beams, axis=0)
 
 
 @jax.jit

@@ -3,10 +3,14 @@
 import numpy as np
 
 
-def transformers(predict, limit, beams=4, ends=(), penalty=1.0, early=False, groups=1, diversity=0.0):
-    """[(score, tokens)] best first; predict(list of token lists) gives the log-probabilities after each."""
+def transformers(predict, limit, beams=4, ends=(), penalty=1.0, early=False, groups=1, diversity=0.0, hit=lambda tokens: False):
+    """[(score, tokens)] best first; predict(list of token lists) gives the log-probabilities after each; hit(tokens) ends one too."""
     size = beams // groups
     running, found, over = [[(0.0, [])] for _ in range(groups)], [[] for _ in range(groups)], [False] * groups
+
+    def ended(tokens):
+        return tokens[-1] in ends or len(tokens) == limit or hit(tokens)
+
     for n in range(1, limit + 1):
         crowd = None
         for g in range(groups):
@@ -20,9 +24,9 @@ def transformers(predict, limit, beams=4, ends=(), penalty=1.0, early=False, gro
                 for v in np.flatnonzero(row > -np.inf)
             ]
             pool = sorted(candidates, key=lambda c: -c[0])[: max(2, 1 + len(ends)) * size]
-            finished = [c for c in pool[:size] if c[1][-1] in ends or n == limit]
+            finished = [c for c in pool[:size] if ended(c[1])]
             found[g] = sorted([*found[g], *((s / n**penalty, t) for s, t in finished)], key=lambda c: -c[0])[:size]
-            running[g] = [c for c in pool if c[1][-1] not in ends and n < limit][:size]
+            running[g] = [c for c in pool if not ended(c[1])][:size]
             for _, tokens in running[g]:
                 crowd[tokens[-1]] += 1
             full = len(found[g]) == size

@@ -4,7 +4,7 @@ Tokens that act alike are one symbol from the start: of 50,257 tokens, [0-9]{4} 
 """
 
 import functools
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -56,52 +56,55 @@ def of_pieces(
     counts for acceptance.
     """
     string_V, strings = _strings(automaton, found, refused)
-    pair_V = np.where(string_V >= 0, string_V * len(habits.leads_MH[0]) + habits.habit_V, -1)
-    pair_G, symbol_V = np.unique(pair_V, return_inverse=True)
-    if len(pair_G) == 0 or pair_G[0] >= 0:  # no token is refused
-        pair_G, symbol_V = np.concatenate([[-1], pair_G]), symbol_V + 1
-    string_G, habit_G = pair_G[1:] // len(habits.leads_MH[0]), pair_G[1:] % len(habits.leads_MH[0])
-    source_E, string_E, target_E = _walks(automaton.next_QC, strings)
-    order_E = minimal.order(source_E)
-    string_E, target_E = string_E[order_E], target_E[order_E]
-    begin_Q = np.searchsorted(source_E[order_E], np.arange(len(automaton.accepting_Q) + 1))
-
-    @functools.cache
-    def after(q: int) -> np.ndarray:
-        """The state after each string; the last place is for no string at all."""
-        state_S = np.full(len(strings) + 1, -1, np.int64)
-        state_S[string_E[begin_Q[q] : begin_Q[q + 1]]] = target_E[begin_Q[q] : begin_Q[q + 1]]
-        state_S[-1] = q
-        return state_S
-
+    kinds = habits.leads_MH.shape[1]
+    pair_G, symbol_V = np.unique(np.append(-1, np.where(string_V >= 0, string_V * kinds + habits.habit_V, -1)), return_inverse=True)
+    string_G, habit_G = pair_G[1:] // kinds, pair_G[1:] % kinds
+    after = _rows(automaton.next_QC, strings)
     lead = [functools.cache(functools.partial(automaton.walk, unit_U=[ord(c) for c in text])) for text in habits.leads]
     memories = len(habits.memories)
-    place_N = np.full(len(automaton.accepting_Q) * memories, -1, np.int64)  # by automaton state * memories + memory
-    place_N[first], states = 0, [first]
-    rows: list[tuple[np.ndarray, np.ndarray]] = []
-    total = 0
-    for state in states:  # grows
-        q, memory = divmod(state, memories)
+
+    def moves(q: int, memory: int) -> tuple[np.ndarray, np.ndarray]:
+        """The groups of tokens that can come, and automaton state * memories + memory after each."""
         lead_G, own_G = habits.leads_MH[memory, habit_G], np.where(habits.held_MH[memory, habit_G], len(strings), string_G)
         state_G = np.full(len(string_G), -1, np.int64)
         for which in habits.used[memory]:
             reached = lead[which](q)
             if reached >= 0:
                 state_G = np.where(lead_G == which, after(reached)[own_G], state_G)
-        symbol_G = np.flatnonzero(state_G >= 0)
-        number_G = state_G[symbol_G] * memories + habits.next_MH[memory, habit_G[symbol_G]]
-        new = np.unique(number_G[place_N[number_G] < 0])
+        group_E = np.flatnonzero(state_G >= 0)
+        return group_E, state_G[group_E] * memories + habits.next_MH[memory, habit_G[group_E]]
+
+    place_N = np.full(len(automaton.accepting_Q) * memories, -1, np.int64)
+    place_N[first], states, rows, total = 0, [first], [], 0
+    for state in states:  # grows
+        group_E, number_E = moves(*divmod(state, memories))
+        new = np.unique(number_E[place_N[number_E] < 0])
         place_N[new] = np.arange(len(states), len(states) + len(new))
         states += new.tolist()
-        rows.append((symbol_G + 1, place_N[number_G]))
-        total += len(symbol_G)
+        rows.append((group_E + 1, place_N[number_E]))
+        total += len(group_E)
         _check(len(states), total)
-    accepting_Q = [
-        (end := automaton.walk(q, [ord(c) for c in habits.rest[memory]])) >= 0 and automaton.accepting_Q[end]
-        for q, memory in (divmod(state, memories) for state in states)
-    ]
-    source_E = np.repeat(np.arange(len(rows)), [len(symbol_E) for symbol_E, _ in rows])
-    return minimal.Moves(np.array(accepting_Q, bool), source_E, *map(np.concatenate, zip(*rows, strict=True))), symbol_V
+    ends = [automaton.walk(state // memories, [ord(c) for c in habits.rest[state % memories]]) for state in states]
+    accepting_Q = np.array([end >= 0 and automaton.accepting_Q[end] for end in ends], bool)
+    source_E = np.repeat(np.arange(len(rows)), [len(group_E) for group_E, _ in rows])
+    return minimal.Moves(accepting_Q, source_E, *map(np.concatenate, zip(*rows, strict=True))), symbol_V[1:]
+
+
+def _rows(next_QC: np.ndarray, strings: Sequence[bytes]) -> Callable[[int], np.ndarray]:
+    """The state that each string leads to from a state; behind them all stands the state itself, for no string."""
+    source_E, string_E, target_E = _walks(next_QC, strings)
+    order_E = minimal.order(source_E)
+    string_E, target_E = string_E[order_E], target_E[order_E]
+    begin_Q = np.searchsorted(source_E[order_E], np.arange(len(next_QC) + 1))
+
+    @functools.lru_cache(maxsize=1 << 8)
+    def after(q: int) -> np.ndarray:
+        state_S = np.full(len(strings) + 1, -1, np.int64)
+        state_S[string_E[begin_Q[q] : begin_Q[q + 1]]] = target_E[begin_Q[q] : begin_Q[q + 1]]
+        state_S[-1] = q
+        return state_S
+
+    return after
 
 
 class Habits:

@@ -122,7 +122,7 @@ def _typical(kept_BW: Array, scaled_BW: Array, controls: Controls) -> Array:
         log_BW = jax.nn.log_softmax(jnp.where(kept_BW, scaled_BW, -jnp.inf), axis=-1)
         share_BW = jnp.exp(log_BW)
         entropy_B = -jnp.where(kept_BW, share_BW * log_BW, 0).sum(axis=-1)
-        near_BW = jnp.where(kept_BW, _ordered_bits(-jnp.abs(log_BW + entropy_B[:, None])), 0)
+        near_BW = _ordered_bits(-jnp.abs(log_BW + entropy_B[:, None]))
         crossing_B = _threshold(near_BW, share_BW, typical_B)
         return kept_BW & ((near_BW >= crossing_B[:, None]) | (typical_B >= 1)[:, None])
 

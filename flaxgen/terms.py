@@ -8,7 +8,7 @@ import numpy as np
 
 from flaxgen import rules
 from flaxgen.rules import Rule
-from flaxgen.text import wordpiece
+from flaxgen.text import tables, wordpiece
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,8 +19,8 @@ class Terms:
     end: tuple[int, ...]
     bias: dict[int, float]  # -inf for a banned id
     sequences: list[tuple[int, ...]]  # banned, of several tokens each
-    constraint: Any
-    stop: Any
+    constraint: tables.Table | None
+    stop: tables.Table | None
 
 
 def terms(rule: Rule, vocab: int, limit: int, end: Sequence[int], ban: Sequence[int], text: Any, after: Sequence[int]) -> Terms:
@@ -91,13 +91,11 @@ def _check_ends(rule: Rule, vocab: int, end: set[int], banned: set[int]) -> None
         raise ValueError(f"Rule(min_ends={rule.min_ends}) can never be met, since {why}; name some with end=, or leave min_ends at 1")
 
 
-def _constraint(rule: Rule, limit: int, banned: Collection[int], text: Any):
+def _constraint(rule: Rule, limit: int, banned: Collection[int], text: Any) -> tables.Table | None:
     name = rules.constraint(rule)
     if name is None:
         return None
     _need_text(name, text)
-    from flaxgen.text import tables
-
     table = tables.constraint(text, regex=rule.regex, choices=rule.choices, banned=sorted(banned))
     if (least := int(table.left_Q[0])) > limit:
         field = "tokens" if rule.max_tokens is None or limit < rule.max_tokens else "max_tokens"
@@ -105,10 +103,8 @@ def _constraint(rule: Rule, limit: int, banned: Collection[int], text: Any):
     return table
 
 
-def _stop(rule: Rule, text: Any, after: Sequence[int]):
+def _stop(rule: Rule, text: Any, after: Sequence[int]) -> tables.Table | None:
     if not rule.stop:
         return None
     _need_text("stop", text)
-    from flaxgen.text import tables
-
     return tables.stop(text, rule.stop, after=after)

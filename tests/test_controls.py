@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from flaxgen import controls, rules
+from flaxgen import automata, controls, rules
 from flaxgen.text import wordpiece
 
 VOCAB = 9
@@ -118,3 +118,39 @@ def test_what_a_rule_cannot_mean_here_is_refused_by_name(rule, wishes, words):
 def test_among_several_rows_the_wrong_one_is_named():
     with pytest.raises(ValueError, match=r"row 1: Rule\(min_tokens=6\)"):
         made(rules.Rule(), rules.Rule(min_tokens=6))
+
+
+def test_a_constraint_that_needs_more_tokens_than_there_are_is_refused_with_both_numbers():
+    wish = rules.Rule(regex="[天地]{3}(天地){2}")
+    assert made(wish, limit=7, text=TEXT).constraint is not None
+    with pytest.raises(ValueError, match="needs at least 7 tokens, tokens=5"):
+        made(wish, limit=5, text=TEXT)
+    with pytest.raises(ValueError, match="needs at least 7 tokens, max_tokens=6"):
+        made(wish.replace(max_tokens=6), limit=9, text=TEXT)
+
+
+def test_tokens_that_are_banned_or_end_the_row_are_no_part_of_a_text_that_must_match():
+    for fields, wishes in (({"ban": [7]}, {}), ({"logit_bias": {7: -np.inf}}, {}), ({"end": [7]}, {}), ({}, {"ban": [7]})):
+        found = made(rules.Rule(regex="[天地]+", **fields), text=TEXT, **wishes)
+        allowed_BV, _ = automata.allowed(found.constraint, np.zeros(1, np.int32), np.full(1, 5, np.int32))
+        assert np.flatnonzero(allowed_BV[0]).tolist() == [8]
+        with pytest.raises(ValueError, match="tokens are banned"):
+            made(rules.Rule(choices=["天", "天天"], **fields), text=TEXT, **wishes)
+
+
+def test_rows_without_constraint_or_stop_are_neutral_beside_rows_that_have_them():
+    found = made(rules.Rule(regex="天+"), rules.Rule(stop=["地"]), rules.Rule(), text=TEXT)
+    zero_B, left_B = np.zeros(3, np.int32), np.full(3, 5, np.int32)
+    allowed_BV, accepting_B = automata.allowed(found.constraint, zero_B, left_B)
+    assert np.flatnonzero(allowed_BV[0]).tolist() == [7] and allowed_BV[1:].all() and accepting_B.tolist() == [False, True, True]
+    state_B = automata.walk(found.stop, zero_B, np.full(3, 8, np.int32))
+    assert automata.hit(found.stop, state_B).tolist() == [False, True, False]
+
+
+def test_a_vocabulary_with_reserved_rows_and_a_prompt_are_allowed_for():
+    found = controls.controls(
+        [rules.Rule(regex="a b"), rules.Rule(stop=[" b"])], vocab=VOCAB + 3, limit=3, text=TEXT, ban=[0, 1, 9, 10, 11], after=[[7], [3]]
+    )
+    assert found.constraint.class_BV.shape == (2, VOCAB + 3)
+    state_B = automata.walk(found.stop, np.zeros(2, np.int32), np.full(2, 4, np.int32))
+    assert automata.hit(found.stop, state_B).tolist() == [False, True]

@@ -47,7 +47,7 @@ class Search:
     def __post_init__(self):
         for name in ("beams", "groups", "returned", "minlen"):
             search.count(name, getattr(self, name))
-        search.number("length_penalty", self.length_penalty, -100.0, 100.0)
+        search.number("length_penalty", self.length_penalty, -10.0, 10.0)
         search.number("diversity", self.diversity, 0.0, 1e6)
         for name, choices in (("convention", get_args(Convention)), ("early_stopping", get_args(ranking.Early))):
             if not isinstance(getattr(self, name), bool | str) or getattr(self, name) not in choices:
@@ -150,7 +150,9 @@ class Beam:
             raise ValueError(f"beams={self.beams}: wanted fewer than the {vocab} tokens of the vocabulary")
         longest = int(np.minimum(wishes.limit_B, self.room).max())
         if longest > steps:
-            raise ValueError(f"answers of up to {longest} tokens in steps={steps}: answers are compared whole; use steps={longest}")
+            raise ValueError(
+                f"answers of up to {longest} tokens in steps={steps}: answers are compared whole; use steps={longest}, or a lower limit"
+            )
 
     def start(self, params: Params, key_B: Array, given: Prompt) -> tuple[Memory, State]:
         hidden_BTD, caches = search.read(self.model, self.layers, params, given.start)
@@ -232,7 +234,8 @@ def _choose(chain: Beam, params: Params, hidden_BTD: Array, memory: Memory, stat
         pools.append(pool)
         parents.append(parent_BR + group * size)
     row_BR = jnp.concatenate(parents, axis=1) + jnp.arange(len(logit_BRV))[:, None] * chain.beams
-    return State(jax.tree.map(lambda leaf: leaf[row_BR.reshape(-1)], state.answer), tuple(pools))
+    rows = row_BR.reshape(-1)
+    return State(jax.tree.map(lambda leaf: leaf.at[rows].get(mode="promise_in_bounds"), state.answer), tuple(pools))
 
 
 def _choose_group(chain: Beam, logit_BRV: Array, memory: Memory, pool: ranking.Pool, crowd_BV: Array) -> tuple[ranking.Pool, Array, Array]:

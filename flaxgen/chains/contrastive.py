@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from flaxgen import controls, progress
+from flaxgen import controls, progress, sampling
 from flaxgen.chains import autoregressive, search
 from flaxgen.models import transformer
 from flaxgen.nn.attention import Cache, place
@@ -185,8 +185,9 @@ def _choose(
     def chosen(x_BW):
         return jax.vmap(lambda x_W, at: x_W[at])(x_BW, at_B)
 
-    stuck_B = chosen(rated_BW) == -jnp.inf
-    after = progress.follow(logit_BV, chosen(token_BW), memory.controls, before, alive_B, stuck_B)
+    rated_B = chosen(rated_BW)  # of the first that is no number, if there is one
+    token_B = jnp.where(jnp.isnan(rated_B), sampling.NONE, chosen(token_BW))
+    after = progress.follow(logit_BV, token_B, memory.controls, before, alive_B, rated_B == -jnp.inf)
     slot_B = jnp.where(alive_B, before.count_B, chain.room)
     unit_BND = jax.vmap(lambda unit_ND, unit_D, slot: unit_ND.at[slot].set(unit_D, mode="drop"))(state.unit_BND, chosen(unit_BWD), slot_B)
     return State(_adopt(state.answer, fresh, at_B, slot_B), after, unit_BND, chosen(hidden_BWD)[:, None])

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from flaxgen import controls, progress
+from flaxgen import controls, progress, sampling
 from flaxgen.protocols import Array
 
 Early = Literal[True, False, "never"]
@@ -59,16 +59,17 @@ def begin(wishes: controls.Controls, *, rows: int, beams: int, answers: int, roo
 
 def take(tree, at_BW: Array):
     """The entries at_BW of the second axis of every leaf."""
-    return jax.tree.map(lambda leaf: jax.vmap(lambda leaf_R, at_W: leaf_R[at_W])(leaf, at_BW), tree)
+    each = jax.vmap(lambda leaf_R, at_W: leaf_R.at[at_W].get(mode="promise_in_bounds"))
+    return jax.tree.map(lambda leaf: each(leaf, at_BW), tree)
 
 
 def best(logit_BRV: Array, total_BRV: Array, wishes: controls.Controls, pool: Pool, width: int) -> Candidates:
     """The `width` candidates of the largest totals, best first, each followed by its token; those at -inf do not move."""
     rows, _, vocab = total_BRV.shape
-    # A total that is no number comes first, so that the search ends and says so.
+    # A total that is no number comes first and has no token, so that the search ends and says so.
     total_BRV = jnp.where(jnp.isnan(total_BRV), jnp.inf, total_BRV)
     score_BW, at_BW = jax.lax.top_k(total_BRV.reshape(rows, -1), width)
-    parent_BW, token_BW = at_BW // vocab, at_BW % vocab
+    parent_BW, token_BW = at_BW // vocab, jnp.where(score_BW == jnp.inf, sampling.NONE, at_BW % vocab)
     alive_BW = (score_BW > -jnp.inf) & ~pool.over_B[:, None]
     follow = jax.vmap(progress.follow, in_axes=(1, 1, None, 1, 1, None), out_axes=1)
     never_B = jnp.zeros((rows,), bool)

@@ -350,6 +350,16 @@ def test_weights_that_are_not_finite_are_an_error(convention):
         find(beam.Search(convention=convention, returned=1 if convention == "bert4keras" else 4), tree=weights.nest(flat))
 
 
+def broken(logit_BV, token_BS, length_B):
+    return logit_BV * jnp.nan
+
+
+@pytest.mark.parametrize("convention", [pytest.param("transformers", marks=pytest.mark.nightly), "bert4keras"])
+def test_a_processor_that_gives_no_numbers_is_an_error(convention):
+    with pytest.raises(FloatingPointError, match="not finite at token 1"):
+        find(beam.Search(beams=2, convention=convention), chain={"processors": (broken,)})
+
+
 @pytest.mark.parametrize(
     ("fields", "words"),
     [

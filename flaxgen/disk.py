@@ -108,3 +108,17 @@ def sync_folder(folder: pathlib.Path) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def replace(path: pathlib.Path, raw: bytes) -> None:
+    """A file with these bytes in the place of what lay there, whole or not at all."""
+    work = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(work, "wb") as file:
+            file.write(raw)
+            file.flush()
+            os.fsync(file.fileno())
+        work.replace(path)
+        sync_folder(path.parent)
+    finally:
+        work.unlink(missing_ok=True)

@@ -127,7 +127,7 @@ def draw(
     """`progress` with one more token in the rows that are alive; key_B: the rows' own keys, folded here with the place of the token."""
     allowed_BV = adjust(logit_BV, controls, bias_BV, past, progress, processors)
     token_B = sampling.choose(allowed_BV, jax.vmap(jax.random.fold_in)(key_B, progress.count_B), controls)
-    stuck_B = jnp.max(allowed_BV, axis=-1) == -jnp.inf
+    stuck_B = (token_B < 0) & jnp.isfinite(jnp.max(logit_BV, axis=-1))
     return follow(logit_BV, token_B, controls, progress, alive_B, stuck_B)
 
 
@@ -139,11 +139,11 @@ def follow(logit_BV: Array, token_B: Array, controls: Controls, progress: Progre
     room = progress.token_BN.shape[1]
     log_prob_B = sampling.log_probability(logit_BV, token_B)
     slot_BT = jnp.where(alive_B, progress.count_B, room)[:, None]
-    is_end_B = (token_B[:, None] == controls.end_BE).any(axis=1)
+    is_end_B = (token_B[:, None] == controls.end_BE).any(axis=1) & (token_B >= 0)
     count_B, ends_B = progress.count_B + alive_B, progress.ends_B + (alive_B & is_end_B)
     reasons = [
-        (jnp.isnan(log_prob_B), BROKEN),
         (stuck_B, STUCK),
+        (jnp.isnan(log_prob_B), BROKEN),
         (is_end_B & (ends_B >= controls.min_ends_B), END),
         (count_B >= controls.limit_B, LENGTH),
     ]

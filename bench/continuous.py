@@ -27,7 +27,9 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--check", type=int, default=64)
     options = parser.parse_args()
-    writer = flaxgen.Writer(*(() if options.model == "bundled" else (*subjects.gpt2(), subjects.text())))
+    # top_k: a random model finds all tokens alike, a trained one keeps few.
+    rule = flaxgen.Rule(top_k=40, top_p=0.95)
+    writer = flaxgen.Writer(*(() if options.model == "bundled" else (*subjects.gpt2(), subjects.text())), rule=rule)
     prompts, rules = requests(writer, options.prompts)
     rows = measure(writer, prompts, rules, options)
     same = None

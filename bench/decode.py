@@ -2,9 +2,9 @@
 
     python bench/decode.py [--size gpt2] [--prompt 64] [--tokens 128] [--batches 1 8] [--rounds 5]
 
-Needs torch and transformers; ctranslate2, in float32 and int8, joins where it is installed. Weights are random, made by transformers and
-brought over by `python -m convert` and by ctranslate2's own converter. The floor of a token at batch 1 is the parameters read once:
-bytes / bandwidth. The bandwidth is measured in the same run by summing a large array.
+Needs torch and transformers; ctranslate2 joins where it is installed. Both we and it decode in float32 and with int8 weights. Weights are
+random, made by transformers and brought over by `python -m convert` and by ctranslate2's own converter. The floor of a token at batch 1 is
+the parameters read once: bytes / bandwidth. The bandwidth is measured in the same run by summing a large array.
 """
 
 import argparse
@@ -26,7 +26,7 @@ import torch
 import transformers
 
 import flaxgen
-from flaxgen import loop
+from flaxgen import loop, weights
 from flaxgen.chains import autoregressive
 from flaxgen.models import presets
 
@@ -114,8 +114,10 @@ def measure(peer, others: dict[str, Callable], model, params, batch: int, option
     chain = autoregressive.Autoregressive(model, options.tokens, options.layers)
     given = autoregressive.prompt(ids, np.full(batch, options.prompt), rule=flaxgen.Rule(temperature=0))
 
-    def ours():
+    def ours(params=params):
         return loop.generate(chain, params, jax.random.key(0), given, steps=options.tokens).token_BN
+
+    coded = weights.quantize(params)
 
     def theirs():
         settings = {"max_new_tokens": options.tokens, "min_new_tokens": options.tokens, "do_sample": False, "pad_token_id": 0}
@@ -123,7 +125,9 @@ def measure(peer, others: dict[str, Callable], model, params, batch: int, option
             whole = peer.generate(torch.from_numpy(ids), attention_mask=torch.ones_like(torch.from_numpy(ids)), **settings)
         return whole[:, options.prompt :].numpy()
 
-    runs = {"flaxgen": ours, "transformers": theirs} | {name: (lambda run=run: run(ids, options.tokens)) for name, run in others.items()}
+    runs = {"flaxgen": ours, "flaxgen int8": lambda: ours(coded), "transformers": theirs} | {
+        name: (lambda run=run: run(ids, options.tokens)) for name, run in others.items()
+    }
     start = time.perf_counter()
     drawn = {"flaxgen": ours()}
     first = time.perf_counter() - start

@@ -26,7 +26,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     text = subjects.text()
-    writer = flaxgen.Writer(*subjects.gpt2(options.size), text)
+    # top_k: a random model finds all tokens alike, a trained one keeps few.
+    writer = flaxgen.Writer(*subjects.gpt2(options.size), text, rule=flaxgen.Rule(top_k=40, top_p=0.95))
     prompt = text.decode(subjects.words(text, options.prompt))
     rows = [row for batch in options.batches for row in measure(writer, prompt, batch, options)]
     report.finish("exact", rows, ["jax", "jaxlib", "flax"], size=options.size, prompt=options.prompt, tokens=options.tokens)

@@ -32,7 +32,7 @@ def hierarchical(
     if embedding.shape[0] != trained or not jnp.issubdtype(embedding.dtype, jnp.floating):
         raise ValueError(
             f"the table of positions is {embedding.shape[0]} rows of {embedding.dtype}; wanted {trained} rows of floating-point numbers. "
-            "Lengthen the model first and make its weights smaller afterwards"
+            "Give the model as it was loaded"
         )
     longer = {**table, "embedding": decompose(embedding, int(positions), alpha)}
     embed = {**params["params"]["embed"], "position": longer}

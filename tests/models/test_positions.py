@@ -96,6 +96,14 @@ def test_a_lengthened_model_is_saved_and_loaded_like_any_other(tmp_path):
     np.testing.assert_array_equal(embedding(read), embedding(params))
 
 
+def test_a_model_of_int8_weights_is_lengthened_too():
+    model, params = tiny()
+    longer, coded = positions.hierarchical(model, weights.quantize(params), 13)
+    np.testing.assert_array_equal(embedding(coded), embedding(positions.hierarchical(model, params, 13)[1]))
+    token_BT = np.random.default_rng(5).integers(0, 19, (1, 13))
+    assert np.isfinite(apply(longer, coded, token_BT)[0]).all()
+
+
 def test_a_text_of_all_n_squared_positions_is_scored():
     model, params = positions.hierarchical(*tiny(), 25)
     token_BT = np.random.default_rng(4).integers(0, 19, (1, 25))

@@ -96,12 +96,16 @@ def walk(given: Tables, state_B: Array, token_B: Array) -> Array:
     return jnp.where(next_B >= 0, next_B, state_B)
 
 
-def over(given: Tables, state_B: Array) -> Array:
-    """(B,) bool: the text is accepted and nothing may follow. A table of stop strings is over where one of them stands."""
-    return (_at(given.left_BQ, state_B[:, None])[:, 0] == 0) & (_from(given, state_B) < 0).all(axis=1)
+def over(given: Tables, state_B: Array, left_B: Array) -> Array:
+    """(B,) bool: the text is accepted, and nothing may follow that left_B tokens can bring to acceptance again."""
+    next_BC = _from(given, state_B)
+    open_BC = (next_BC >= 0) & (_at(given.left_BQ, next_BC) < left_B[:, None])
+    return (_at(given.left_BQ, state_B[:, None])[:, 0] == 0) & ~open_BC.any(axis=1)
 
 
-hit = over
+def hit(given: Tables, state_B: Array) -> Array:
+    """(B,) bool: a stop string stands in the text. Nothing follows such a state, by which a neutral row is told from it."""
+    return over(given, state_B, jnp.full_like(state_B, tables.NEVER))
 
 
 def _from(given: Tables, state_B: Array) -> Array:

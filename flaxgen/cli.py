@@ -1,12 +1,14 @@
-"""The command `flaxgen`: write and score text with a model folder."""
+"""The command `flaxgen`: write and score text with a model folder, one text or a file of them."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import pathlib
 import sys
+import time
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -15,6 +17,8 @@ DESCRIPTION = """Generative models in JAX: continue a text, or measure how likel
 Try:  flaxgen write 床前明月光
       flaxgen write 今天天气不错 --samples 3 --seed 7
       echo 春江花月夜 | flaxgen write --json
+      flaxgen write 床前明月光 --regex '，[^，。]{5}。'
+      flaxgen many prompts.txt texts.jsonl
       flaxgen score 床前明月光，疑是地上霜。
 
 Without --model the small poetry model that comes with flaxgen answers. Training (python -m train) and checkpoint
@@ -27,7 +31,52 @@ Texts = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="
 Model = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FOLDER")]
 Source = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")]
 Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT")]
+Whole = Annotated[int | None, tyro.conf.arg(metavar="INT")]
+Words = Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT")]
 Switch = tyro.conf.FlagCreatePairsOff[bool]
+
+
+@dataclasses.dataclass(frozen=True)
+class Choosing:
+    """How a token is chosen: the model folder's own rule (top-p 0.95 where it has none), changed by these.
+
+    Attributes:
+        temperature: Below 1 plays safe, above 1 dares; 0 always takes the likeliest token.
+        top_k: Keep only the k likeliest tokens; 0 keeps all.
+        top_p: Keep the likeliest tokens whose probabilities reach p, the crossing one too.
+        top_p_below: Keep tokens while their sum stays below p, as gpt2-ml's own sampler does.
+        min_p: Keep tokens at least so many times as likely as the likeliest.
+        typical_p: Keep the tokens whose surprise is nearest what is expected, until they reach p.
+        repetition_penalty: Above 1, tokens that stand in the text already become less likely.
+        no_repeat_ngram: No so many tokens in a row stand twice in the text.
+        min_tokens: No end before so many tokens.
+        ban: Texts that are not written.
+        stop: Texts that end a continuation once they stand in it, and are cut off.
+        regex: The whole continuation matches this regular expression.
+        choices: The continuation is one of these.
+    """
+
+    temperature: Number = None
+    top_k: Whole = None
+    top_p: Number = None
+    top_p_below: Number = None
+    min_p: Number = None
+    typical_p: Number = None
+    repetition_penalty: Number = None
+    no_repeat_ngram: Whole = None
+    min_tokens: Whole = None
+    ban: Words = ()
+    stop: Words = ()
+    regex: Annotated[str | None, tyro.conf.arg(metavar="PATTERN")] = None
+    choices: Words = ()
+
+    def changed(self, rule):
+        """The rule with what was given here in the place of its own."""
+        given = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return rule.replace(**{name: value for name, value in given.items() if value not in (None, ())})
+
+
+Rule = Annotated[Choosing, tyro.conf.arg(name="")]
 
 
 def write(
@@ -36,12 +85,12 @@ def write(
     model: Model = None,
     file: Source = None,
     samples: int = 1,
-    tokens: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
-    temperature: Number = None,
-    top_k: Annotated[int | None, tyro.conf.arg(metavar="INT")] = None,
-    top_p: Number = None,
-    top_p_below: Number = None,
+    tokens: Whole = None,
+    rule: Rule = Choosing(),
     seed: int = 0,
+    beams: int = 0,
+    exact: Switch = False,
+    longer: Literal["refuse", "sliding"] = "refuse",
     json: Switch = False,
     debug: Switch = False,
 ) -> None:
@@ -49,34 +98,35 @@ def write(
 
     Examples:  flaxgen write 床前明月光      flaxgen write "Once upon a time" --model weights/gpt2 --tokens 60
 
-    How a token is chosen is the model folder's own rule (top-p 0.95 where it has none), changed by the options below.
-
     Args:
         prompt: What to continue. Without it, --file or standard input is read.
         model: A flaxgen folder, as python -m convert writes them; by default the bundled poetry model.
         file: Read the prompt from this file.
         samples: How many continuations, drawn together.
         tokens: How many tokens at most; by default 128, or as many as the model has room for.
-        temperature: Below 1 plays safe, above 1 dares; 0 always takes the likeliest token.
-        top_k: Keep only the k likeliest tokens; 0 keeps all.
-        top_p: Keep the likeliest tokens whose probabilities reach p, the crossing one too.
-        top_p_below: Keep tokens while their sum stays below p, as gpt2-ml's own sampler does.
+        rule: How a token is chosen.
         seed: The same seed draws the same text again.
+        beams: Search for the likeliest text with so many beams instead of drawing; 0 draws.
+        exact: Draw the same bits whatever is drawn beside them; slower.
+        longer: Refuse what exceeds the model's context, or go on sliding: its second half is read again whenever it is full.
         json: Print one JSON object with text, tokens and log-probabilities.
         debug: Show the whole trace of an error.
     """
     text = _given(prompt, file)
-    writer = _writer(model)
-    wishes = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "top_p_below": top_p_below}
-    rule = writer.rule.replace(**{name: value for name, value in wishes.items() if value is not None})
+    writer = _writer(model, longer=longer)
+    wishes = {"tokens": tokens, "rule": rule.changed(_drawn_by(writer, beams)), "seed": seed, "exact": exact}
+    if beams:
+        from flaxgen.chains import beam
+
+        wishes |= {"search": beam.Search(beams=beams, returned=min(samples, beams))}
     if json:
         with _waiting("writing"):
-            (several,) = writer.write([text], samples=samples, tokens=tokens, rule=rule, seed=seed)
-        _print_json(
-            prompt=text, seed=seed, samples=[{"text": one.text, "tokens": one.tokens, "log_probs": one.log_probs} for one in several]
-        )
-    elif samples == 1:
-        pieces = writer.stream(text, tokens=tokens, rule=rule, seed=seed)
+            written = writer.write([text], samples=1 if beams else samples, **wishes)
+        facts = ("text", "tokens", "log_probs", "finish", *(["score"] if beams else []))
+        samples_of = [{name: getattr(one, name) for name in facts} for one in written[0]]
+        _print_json(prompt=text, seed=seed, samples=samples_of, tokens_per_second=written.stats.tokens_per_second)
+    elif samples == 1 and not beams:
+        pieces = writer.stream(text, **wishes)
         with _waiting("reading the prompt"):
             first = next(pieces, "")
         _show(text + first)
@@ -85,7 +135,7 @@ def write(
         _show("\n")
     else:
         with _waiting("writing"):
-            several = writer(text, samples=samples, tokens=tokens, rule=rule, seed=seed)
+            several = writer(text, samples=1 if beams else samples, **wishes)
         _show("\n\n".join(f"[{number}] {text}{one}".rstrip() for number, one in enumerate(several, 1)) + "\n")
 
 
@@ -119,7 +169,46 @@ def score(texts: Texts = (), *, model: Model = None, file: Source = None, json: 
         _show(f"{one.total:15.2f}  {len(one.log_probs):6d}  {one.perplexity:10.2f}  {text}\n")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"write": write, "score": score}
+def many(
+    source: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="PROMPTS")],
+    target: Annotated[pathlib.Path, tyro.conf.Positional, tyro.conf.arg(metavar="TEXTS.jsonl")],
+    *,
+    model: Model = None,
+    tokens: Whole = None,
+    rule: Rule = Choosing(),
+    seed: int = 0,
+    slots: int = 8,
+    exact: Switch = False,
+    debug: Switch = False,
+) -> None:
+    """Continue every prompt of a file, many at once; one JSON object a line comes out, in the same order.
+
+    Example:  flaxgen many prompts.txt texts.jsonl --tokens 60
+
+    A run that was stopped goes on by the same command.
+
+    Args:
+        source: Prompts, one a line; or a .jsonl file with a field prompt.
+        target: Where the lines go: {"prompt": ..., "text": ..., "finish": "end" | "length" | "stop" | "complete"}.
+        model: A flaxgen folder; by default the bundled poetry model.
+        tokens: How many tokens at most for each prompt.
+        rule: How a token is chosen.
+        seed: The same seed draws the same texts again.
+        slots: How many are written at once; a text that is done makes place for the next.
+        exact: Draw the same bits whatever is drawn beside them; slower.
+        debug: Show the whole trace of an error.
+    """
+    from flaxgen import many as files
+
+    files.prompts(source)
+    writer = _writer(model)
+    with _counting() as on_line:
+        files.run(
+            writer, source, target, on_line=on_line, tokens=tokens, rule=rule.changed(writer.rule), seed=seed, slots=slots, exact=exact
+        )
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"write": write, "many": many, "score": score}
 
 
 def main() -> None:
@@ -165,12 +254,43 @@ def _given(prompt: str | None, file: pathlib.Path | None) -> str:
     return text if prompt is not None else text.rstrip("\n")
 
 
-def _writer(model: pathlib.Path | None):
+def _writer(model: pathlib.Path | None, **settings):
     with _waiting("loading"):
         from flaxgen import compilation, pipelines
 
         compilation.keep()
-        return pipelines.Writer() if model is None else pipelines.Writer.load(model)
+        return pipelines.Writer(**settings) if model is None else pipelines.Writer.load(model, **settings)
+
+
+def _drawn_by(writer, beams: int):
+    """The rule that options change: the writer's own, or where beams search one that changes nothing."""
+    from flaxgen import rules
+
+    return rules.Rule() if beams else writer.rule
+
+
+@contextlib.contextmanager
+def _counting() -> Iterator[Callable[[int, int, int], None]]:
+    """A progress bar of lines on standard error, with tokens a second, where a person watches."""
+    from rich import console, progress
+
+    where = console.Console(stderr=True)
+    columns = (
+        "{task.description}",
+        progress.BarColumn(),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(),
+        "{task.fields[speed]}",
+    )
+    with progress.Progress(*columns, console=where, disable=not sys.stderr.isatty()) as bar:
+        task, start, drawn = bar.add_task("writing", total=None, speed=""), time.monotonic(), 0
+
+        def on_line(done: int, total: int, tokens: int) -> None:
+            nonlocal drawn
+            drawn += tokens
+            bar.update(task, completed=done, total=total, speed=f"{drawn / (time.monotonic() - start):.0f} tokens/s")
+
+        yield on_line
 
 
 @contextlib.contextmanager

@@ -20,10 +20,7 @@ def prompts(path: pathlib.Path) -> list[str]:
         rows = [(number, row) for number, row in enumerate(path.read_text(encoding="utf-8-sig").split("\n"), 1) if row.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} cannot be read as UTF-8 text ({error}); name a file of prompts, a line each") from None
-    if path.suffix != ".jsonl":
-        found = [row.rstrip("\r") for _, row in rows]
-    else:
-        found = [_field(path, number, row) for number, row in rows]
+    found = [_field(path, number, row) if path.suffix == ".jsonl" else row.rstrip("\r") for number, row in rows]
     if not found:
         raise ValueError(f"{path} holds no prompt; write a line each, or JSON lines with a field prompt")
     return found

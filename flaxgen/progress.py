@@ -151,7 +151,8 @@ def follow(logit_BV: Array, token_B: Array, controls: Controls, progress: Progre
     if progress.constraint_B is not None:
         walked_B = automata.walk(controls.constraint, progress.constraint_B, token_B)
         stop_B = automata.walk(controls.stop, progress.stop_B, token_B)
-        reasons[3:3] = [(automata.hit(controls.stop, stop_B), STOP), (automata.over(controls.constraint, walked_B), COMPLETE)]
+        left_B = jnp.maximum(controls.limit_B - count_B, 1)
+        reasons[3:3] = [(automata.hit(controls.stop, stop_B), STOP), (automata.over(controls.constraint, walked_B, left_B), COMPLETE)]
         moves_B = alive_B & ~is_end_B  # an end token is no part of the text
         changes["constraint_B"] = jnp.where(moves_B, walked_B, progress.constraint_B)
         changes["stop_B"] = jnp.where(moves_B, stop_B, progress.stop_B)
@@ -160,7 +161,7 @@ def follow(logit_BV: Array, token_B: Array, controls: Controls, progress: Progre
         changes["drawn_BV"] = jax.vmap(lambda drawn_V, at: drawn_V.at[at].add(1, mode="drop"))(progress.drawn_BV, at_B)
     if progress.top_id_BNE is not None:
         log_prob_BV = jax.nn.log_softmax(logit_BV.astype(jnp.float32), axis=-1)
-        top_BE, id_BE = jax.lax.top_k(log_prob_BV, progress.top_id_BNE.shape[2])
+        top_BE, id_BE = sampling.likeliest(log_prob_BV, progress.top_id_BNE.shape[2])
         changes["top_id_BNE"] = place(progress.top_id_BNE, id_BE[:, None], slot_BT)
         changes["top_log_prob_BNE"] = place(progress.top_log_prob_BNE, top_BE[:, None], slot_BT)
     finish_B = jnp.select(*map(list, zip(*reasons, strict=True)), RUNNING)

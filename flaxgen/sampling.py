@@ -49,11 +49,17 @@ def _sample_wide(scaled_BV: Array, key_B: Array, controls: Controls) -> Array:
     return jnp.argmax(noisy_BV, axis=-1).astype(jnp.int32)
 
 
+def likeliest(logit_BV: Array, count: int) -> tuple[Array, Array]:
+    """(logit_BW, id_BW): the `count` largest entries of each row, largest first, and their places."""
+    # Where a slice of what top_k gives is taken, XLA's CPU sorts the whole vocabulary: 11 ms for .6 at 50,257 tokens.
+    return jax.lax.optimization_barrier(tuple(jax.lax.top_k(logit_BV, count)))
+
+
 def narrow(scaled_BV: Array, controls: Controls) -> tuple[Array, Array, Array, Array]:
     """(kept_BW, logit_BW, id_BW, settled_B): what is kept of the likeliest tokens, and in which rows that is all that is kept."""
     vocab = scaled_BV.shape[1]
     window = min(WINDOW, vocab)
-    top_BW, id_BW = jax.lax.top_k(scaled_BV, window)
+    top_BW, id_BW = likeliest(scaled_BV, window)
     limit_B = _limit(controls, vocab)
     rank_W = jnp.arange(window)
     inside_BW = rank_W[None] < limit_B[:, None]

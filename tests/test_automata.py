@@ -49,12 +49,12 @@ def test_the_device_says_what_the_tables_say():
 def test_nothing_may_follow_where_a_choice_is_complete_or_a_stop_string_stands():
     given = automata.stacked(rows(), VOCAB)
     state_B = jnp.zeros(5, jnp.int32)
-    assert not automata.over(given, state_B).any() and not automata.hit(given, state_B).any()
+    assert not automata.over(given, state_B, jnp.full_like(state_B, 9)).any() and not automata.hit(given, state_B).any()
     for token in BYTES.encode("aa") * 2:
         state_B = automata.walk(given, state_B, jnp.full((5,), token))
     assert automata.hit(given, state_B).tolist() == [False, False, False, False, True]
     (the,) = BYTES.encode("the")
-    assert automata.over(given, automata.walk(given, jnp.zeros(5, jnp.int32), jnp.full((5,), the))).tolist() == [
+    assert automata.over(given, automata.walk(given, jnp.zeros(5, jnp.int32), jnp.full((5,), the)), jnp.full((5,), 9)).tolist() == [
         False,
         False,
         False,

@@ -160,7 +160,7 @@ def _propose(chain: Contrastive, params: Params, memory: Memory, state: State) -
     """The model's logits, and the likeliest tokens under the rule with their probabilities."""
     logit_BV = chain.model.apply(params, state.last_BTD, method=transformer.Transformer.unembed)[:, 0]
     allowed_BV = progress.adjust(logit_BV, memory.controls, memory.bias_BV, memory.past, state.progress, chain.processors)
-    top_BW, token_BW = jax.lax.top_k(allowed_BV, chain.candidates)
+    top_BW, token_BW = sampling.likeliest(allowed_BV, chain.candidates)
     return logit_BV, jnp.exp(top_BW - jax.nn.logsumexp(allowed_BV, axis=-1, keepdims=True)), token_BW
 
 

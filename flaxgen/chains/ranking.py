@@ -68,7 +68,7 @@ def best(logit_BRV: Array, total_BRV: Array, wishes: controls.Controls, pool: Po
     rows, _, vocab = total_BRV.shape
     # A total that is no number comes first and has no token, so that the search ends and says so.
     total_BRV = jnp.where(jnp.isnan(total_BRV), jnp.inf, total_BRV)
-    score_BW, at_BW = jax.lax.top_k(total_BRV.reshape(rows, -1), width)
+    score_BW, at_BW = sampling.likeliest(total_BRV.reshape(rows, -1), width)
     parent_BW, token_BW = at_BW // vocab, jnp.where(score_BW == jnp.inf, sampling.NONE, at_BW % vocab)
     alive_BW = (score_BW > -jnp.inf) & ~pool.over_B[:, None]
     follow = jax.vmap(progress.follow, in_axes=(1, 1, None, 1, 1, None), out_axes=1)

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOME = {
     "CheckpointError": "flaxgen.errors",
     "Config": "flaxgen.models.config",
+    "Context": "flaxgen.context",
     "PRESETS": "flaxgen.models.presets",
     "Rule": "flaxgen.rules",
     "Transformer": "flaxgen.models.transformer",

@@ -23,7 +23,8 @@ SMALLEST_ROOM = 32
 ROOMS = 64  # an engine's caches are multiples of it
 CHUNK = 32  # prompt tokens that an engine reads at once
 # What `exact` fixes beside the chunk and the model's whole context: each of these numbers is part of the bits.
-EXACT_SLOTS, EXACT_DRAFTS = 8, 3
+EXACT_SLOTS, EXACT_DRAFTS = 4, 3
+SLOTS = 8  # of write_many
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from flaxgen.chains import autoregressive
+from flaxgen.chains import scoring
 from flaxgen.measure import by_position
 from flaxgen.models import positions, transformer
 from flaxgen.protocols import Params
@@ -59,7 +59,7 @@ def _scored(model: transformer.Transformer, params: Params, windows: list[Sequen
         token_BT, length_B = np.zeros((together, width), np.int32), np.full(together, 2, np.int32)
         for place, row in enumerate(block):
             token_BT[place, : len(row)], length_B[place] = row, len(row)
-        log_prob_BT = autoregressive.score(model, params, token_BT, length_B, layers=layers)
+        log_prob_BT = scoring.score(model, params, token_BT, length_B, layers=layers)
         found += [log_prob_T[: len(row) - 1] for log_prob_T, row in zip(log_prob_BT, block, strict=False)]
     return found
 

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from flaxgen import context, controls, engine, jobs, rules, speed, warming, weights
-from flaxgen.chains import autoregressive, beam, contrastive
+from flaxgen.chains import beam, contrastive, scoring
 from flaxgen.errors import Mismatch
 from flaxgen.models import transformer
 from flaxgen.nn import attention
@@ -145,7 +145,7 @@ class Writer:
         tokens: int | None = None,
         rule: rules.Rule | Sequence[rules.Rule] | None = None,
         seed: int | Sequence[int] = 0,
-        slots: int = jobs.EXACT_SLOTS,
+        slots: int = jobs.SLOTS,
         exact: bool = False,
         speculate: int | None = None,
         alternatives: int = 0,
@@ -216,7 +216,7 @@ class Writer:
         for block in (order[start : start + SCORED_TOGETHER] for start in range(0, len(order), SCORED_TOGETHER)):
             rows = [ids[number] for number in block]
             token_BT, length_B = self._setup.batch(rows if len(ids) == 1 else rows + [rows[0]] * (SCORED_TOGETHER - len(rows)))
-            log_prob_BT = autoregressive.score(self.model, self.params, token_BT, length_B, layers=self._setup.layers)
+            log_prob_BT = scoring.score(self.model, self.params, token_BT, length_B, layers=self._setup.layers)
             scores |= {
                 number: Score(row, log_prob_T[: len(row) - 1].tolist())
                 for number, row, log_prob_T in zip(block, rows, log_prob_BT, strict=False)

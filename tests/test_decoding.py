@@ -106,6 +106,31 @@ def test_what_is_written_under_a_pattern_matches_it_also_when_tokens_run_short(m
             assert re.fullmatch(pattern, one.text)
 
 
+PIECES = ["天", "地", "日", "[天地]", "[^日]", ".", "(日|月地?)", "sun", "[1-3]", "\\w"]
+REPEATS = ["", "", "?", "*", "+", "{2}", "{1,3}", "{2,}"]
+
+
+def random_pattern(noise: random.Random) -> str:
+    return "".join(noise.choice(PIECES) + noise.choice(REPEATS) for _ in range(noise.randrange(1, 6)))
+
+
+@pytest.mark.parametrize("make", [writers.characters, writers.byte_pairs])
+@pytest.mark.parametrize("patterns", [15, pytest.param(100, marks=pytest.mark.nightly)])
+def test_random_patterns_are_matched_or_refused_before_anything_is_drawn(make, patterns):
+    noise, matched = random.Random(patterns), 0
+    for number in range(patterns):
+        patterned = make(rule=flaxgen.Rule(temperature=noise.uniform(0.5, 3)), key=number % 3)
+        pattern = random_pattern(noise)
+        try:
+            written = patterned.write(["天地"] * 3, tokens=noise.randrange(6, 32), rule=flaxgen.Rule(regex=pattern), seed=number)
+        except ValueError as error:
+            assert "regex" in str(error)
+            continue
+        assert [one.text for (one,) in written if not re.fullmatch(pattern, one.text)] == []
+        matched += 1
+    assert matched > patterns / 2
+
+
 def test_choices_stop_strings_and_reasons_to_finish(writer):
     assert writer("天", tokens=9, rule=flaxgen.Rule(choices=["日月", "sunny day"]))[0] in ("日月", "sunny day")
     free = writer.write(["天地"], tokens=30, rule=flaxgen.Rule(ban=[3]), seed=1)[0][0]

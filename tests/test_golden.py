@@ -9,7 +9,7 @@ import pytest
 import flaxgen
 from convert import command
 from flaxgen import loop, rules, weights
-from flaxgen.chains import autoregressive
+from flaxgen.chains import autoregressive, scoring
 from flaxgen.models import transformer
 
 LOGITS = 1e-4
@@ -82,7 +82,7 @@ def test_the_loss_is_that_of_the_original(golden, converted):
     model, params = converted("gpt2_ml")
     expected = np.load(golden / "gpt2_ml" / "expected.npz")
     token_BT = expected["input_ids"]
-    log_prob_BT = autoregressive.score(model, params, token_BT, np.full(len(token_BT), token_BT.shape[1]))
+    log_prob_BT = scoring.score(model, params, token_BT, np.full(len(token_BT), token_BT.shape[1]))
     np.testing.assert_allclose(-log_prob_BT[token_BT[:, 1:] != 0].mean(), expected["loss"], rtol=1e-5)
 
 
@@ -117,8 +117,11 @@ def greedy(model, params, prompts, steps, **wishes):
     for row, prompt in enumerate(prompts):
         token_BT[row, : len(prompt)] = prompt
     chain = autoregressive.Autoregressive(model, room=steps)
-    min_tokens = wishes.pop("min_tokens", 0)
-    given = autoregressive.prompt(token_BT, length_B, rule=rules.Rule(temperature=0, min_tokens=min_tokens), **wishes)
+    seen_BS = wishes.pop("seen", None)
+    rule = rules.Rule(temperature=0, **wishes.pop("rule", {}))
+    given = autoregressive.prompt(token_BT, length_B, rule=rule, vocab=model.config.vocab, **wishes)
+    if seen_BS is not None:
+        given = given.replace(before_BS=seen_BS.astype(np.int32), before_length_B=np.full(len(seen_BS), seen_BS.shape[1], np.int32))
     return loop.generate(chain, params, jax.random.key(0), given, steps=steps).rows()
 
 
@@ -135,13 +138,21 @@ def test_openai_gpt2_continues_greedily_as_the_original_does(golden, converted):
 
 
 @pytest.mark.parametrize(
-    ("reference", "wishes"), [("greedy_no_eos", {}), ("greedy", {"end": 1}), ("greedy_min_new_14", {"end": 1, "min_tokens": 14})]
+    ("reference", "wishes"),
+    [
+        ("greedy_no_eos", {}),
+        ("greedy", {"end": 1}),
+        ("greedy_min_new_14", {"end": 1, "rule": {"min_tokens": 14}}),
+        ("greedy_rep_penalty_1.3", {"end": 1, "rule": {"repetition_penalty": 1.3}, "seen": 1}),
+        ("greedy_no_repeat_ngram_2", {"end": 1, "rule": {"no_repeat_ngram": 2}, "seen": 1}),
+    ],
 )
 def test_a_ragged_batch_continues_greedily_as_transformers_does(golden, converted, reference, wishes):
     expected = np.load(golden / "transformers/gpt2/expected.npz")
     end = int(expected["eos"])
     prompts = [ids[mask == 1].tolist() for ids, mask in zip(expected["left_ids"], expected["left_mask"], strict=True)]
     wishes = wishes | ({"end": [end]} if "end" in wishes else {})
+    wishes |= {"seen": expected["left_ids"]} if "seen" in wishes else {}  # transformers' penalties see the padding on the left
     wanted = [row[-24:].tolist() for row in expected[reference]]
     if wishes:
         wanted = [row[: row.index(end) + 1] if end in row else row for row in wanted]

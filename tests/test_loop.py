@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from flaxgen import loop, rules, weights
-from flaxgen.chains import autoregressive
+from flaxgen.chains import autoregressive, scoring
 from flaxgen.models import config as sizes
 from flaxgen.models import transformer
 
@@ -65,7 +65,7 @@ def test_the_log_probabilities_are_those_of_the_model_before_the_rule(chain, par
     token_BT, length_B = np.zeros((3, 16), int), np.array([len(p) + 6 for p in PROMPTS])
     for row, prompt in enumerate(PROMPTS):
         token_BT[row, : length_B[row]] = prompt + sample.rows()[row]
-    scored_BT = autoregressive.score(chain.model, params, token_BT, length_B)
+    scored_BT = scoring.score(chain.model, params, token_BT, length_B)
     for row, prompt in enumerate(PROMPTS):
         np.testing.assert_allclose(sample.log_prob_BN[row, :6], scored_BT[row, len(prompt) - 1 : length_B[row] - 1], atol=1e-5)
 

@@ -20,6 +20,6 @@ def byte_pairs(**settings) -> flaxgen.Writer:
     return make(bytepair.BytePair((*bytepair.alphabet(), "<|endoftext|>"), (), end=(256,)), 257, **settings)
 
 
-def make(text, vocab: int, *, width: int = 40, positions: int = 64, **settings) -> flaxgen.Writer:
+def make(text, vocab: int, *, width: int = 40, positions: int = 64, key: int = 0, **settings) -> flaxgen.Writer:
     model = flaxgen.Transformer(sizes.Config(vocab, positions, width, 2, 4, 2 * width, "between", "gelu", init_range=0.3))
-    return flaxgen.Writer(model, jax.jit(model.init)(jax.random.key(0), np.zeros((1, 2), int)), text, **settings)
+    return flaxgen.Writer(model, jax.jit(model.init)(jax.random.key(key), np.zeros((1, 2), int)), text, **settings)

@@ -7,7 +7,7 @@ import time
 import numpy as np
 
 from flaxgen import weights
-from flaxgen.chains import autoregressive
+from flaxgen.chains import scoring
 from flaxgen.measure import perplexity, trigram, verse
 from train import corpus, sample
 
@@ -63,7 +63,7 @@ def likelihood(model, params, texts: list[list[int]]) -> np.ndarray:
         for row, ids in enumerate(part):
             token_BT[row, : len(ids)] = ids
             length_B[row] = len(ids)
-        log_prob_BT = autoregressive.score(model, params, token_BT, length_B)
+        log_prob_BT = scoring.score(model, params, token_BT, length_B)
         found += [log_prob_BT[row, : len(ids) - 1] for row, ids in enumerate(part)]
     return np.concatenate(found)
 

@@ -30,6 +30,7 @@ Kind = Literal["float", "int8"]
 Buffer = Array | quantized.Codes
 HIDDEN = np.iinfo(np.int32).max
 MASKED = -1e30
+FEW_STEPS = 8
 
 
 @struct.dataclass
@@ -144,6 +145,10 @@ def look(rank_BT: Array, valid_BT: Array, caches: tuple[Cache, ...], floor_BT: A
 def attend(q_BTHK: Array, keys: tuple[Buffer, ...], values: tuple[Buffer, ...], masks: tuple[Array, ...]) -> Array:
     """softmax(q k / sqrt(K)) v over all caches together, in float32 (Vaswani et al. 2017, eq. 1); (B, T, H, K)."""
     rows, steps, _, width = q_BTHK.shape
+    if 1 < steps <= FEW_STEPS and jax.default_backend() == "cpu":
+        # Four steps at once take XLA's CPU four times as long as one after the other, and have other bits.
+        each = [[_step(mask_BTS, steps, step) for mask_BTS in masks] for step in range(steps)]
+        return jnp.concatenate([attend(q_BTHK[:, step : step + 1], keys, values, tuple(each[step])) for step in range(steps)], axis=1)
     all_scores = []
     for k_BHKS, mask_BTS in zip(keys, masks, strict=True):
         folded_BTHK = fold(q_BTHK, len(mask_BTS))
@@ -157,6 +162,11 @@ def attend(q_BTHK: Array, keys: tuple[Buffer, ...], values: tuple[Buffer, ...], 
         out_BTHK += _unfold(_mix(part_BTHS, v_BHSK), rows, steps)
         start += mask_BTS.shape[2]
     return out_BTHK.astype(q_BTHK.dtype)
+
+
+def _step(mask_BTS: Array, steps: int, step: int) -> Array:
+    """One step of each of the samples that lie side by side on T."""
+    return mask_BTS.reshape(len(mask_BTS), -1, steps, mask_BTS.shape[2])[:, :, step]
 
 
 def _scores(q_BTHK: Array, k_BHKS: Buffer) -> Array:

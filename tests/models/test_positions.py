@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from flaxgen import weights
-from flaxgen.chains import autoregressive
+from flaxgen.chains import scoring
 from flaxgen.models import config as sizes
 from flaxgen.models import positions, transformer
 
@@ -107,7 +107,7 @@ def test_a_model_of_int8_weights_is_lengthened_too():
 def test_a_text_of_all_n_squared_positions_is_scored():
     model, params = positions.hierarchical(*tiny(), 25)
     token_BT = np.random.default_rng(4).integers(0, 19, (1, 25))
-    assert np.isfinite(autoregressive.score(model, params, token_BT, np.array([25]))).all()
+    assert np.isfinite(scoring.score(model, params, token_BT, np.array([25]))).all()
 
 
 def test_nothing_is_changed_in_place_and_other_leaves_are_shared():

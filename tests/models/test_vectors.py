@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from flaxgen import loop, rules, weights
-from flaxgen.chains import autoregressive
+from flaxgen.chains import autoregressive, scoring
 from flaxgen.models import config as sizes
 from flaxgen.models import transformer
 
@@ -64,7 +64,7 @@ def test_the_logits_and_the_likelihood_are_the_computed_ones(tiny):
     logit_TV = np.asarray(model.apply(params, np.array([IDS]))[0][0])
     np.testing.assert_allclose(logit_TV[0], FIRST, atol=1e-5)
     np.testing.assert_allclose(logit_TV[-1], LAST, atol=1e-5)
-    scored_BT = autoregressive.score(model, params, np.array([IDS]), np.array([5]))
+    scored_BT = scoring.score(model, params, np.array([IDS]), np.array([5]))
     np.testing.assert_allclose(-scored_BT.mean(), 2.4872941353947158, rtol=1e-6)
 
 

@@ -29,7 +29,7 @@ def main() -> None:
     rows = [ids[start : start + options.tokens] for start in range(0, len(ids) - options.tokens + 1, options.tokens)][: options.rows]
     if not rows:
         raise SystemExit(f"{options.texts} has {len(ids)} tokens, fewer than a row of {options.tokens}; give more text or fewer --tokens")
-    curves = longer.curves(writer.model, writer.params, rows, layers=writer.layers)
+    curves = longer.curves(writer.model, writer.params, rows)
     trained = writer.model.config.positions
     by_position.draw(curves, options.png, trained=trained)
     print(f"{len(rows)} rows of {options.tokens} tokens; the model has {trained} positions; wrote {options.png}")

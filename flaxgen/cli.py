@@ -90,7 +90,7 @@ def write(
     seed: int = 0,
     beams: int = 0,
     exact: Switch = False,
-    longer: Literal["refuse", "sliding"] = "refuse",
+    longer: Literal["refuse", "sliding", "hierarchical"] = "refuse",
     json: Switch = False,
     debug: Switch = False,
 ) -> None:
@@ -108,7 +108,8 @@ def write(
         seed: The same seed draws the same text again.
         beams: Search for the likeliest text with so many beams instead of drawing; 0 draws.
         exact: Draw the same bits whatever is drawn beside them; slower.
-        longer: Refuse what exceeds the model's context, or go on sliding: its second half is read again whenever it is full.
+        longer: Refuse what exceeds the model's context; go on sliding: its second half is read again whenever it is full; or make the
+            context four times as long from the positions it was trained with (hierarchical; without more training it reads worse).
         json: Print one JSON object with text, tokens and log-probabilities.
         debug: Show the whole trace of an error.
     """
@@ -139,20 +140,39 @@ def write(
         _show("\n\n".join(f"[{number}] {text}{one}".rstrip() for number, one in enumerate(several, 1)) + "\n")
 
 
-def score(texts: Texts = (), *, model: Model = None, file: Source = None, json: Switch = False, debug: Switch = False) -> None:
+def score(
+    texts: Texts = (),
+    *,
+    model: Model = None,
+    file: Source = None,
+    by_position: Switch = False,
+    png: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None,
+    json: Switch = False,
+    debug: Switch = False,
+) -> None:
     """Measure how likely a model finds each text: log-probability and perplexity, the first token not counted.
 
-    Example:  flaxgen score 床前明月光，疑是地上霜。 床前明月光，疑是地下铁。
+    Examples:  flaxgen score 床前明月光，疑是地上霜。 床前明月光，疑是地下铁。
+               flaxgen score --file novel.txt --by-position --png novel.png
 
     Args:
         texts: The texts. Without any, --file or standard input is read, one text a line.
         model: A flaxgen folder; by default the bundled poetry model.
-        file: Read the texts from this file, one a line.
+        file: Read the texts from this file, one a line; with --by-position the whole file is one text.
+        by_position: Print perplexity by place in texts of any length instead, read in both ways that go beyond the context.
+        png: Draw that, too (wants the extra `log`).
         json: Print one JSON object with the log-probability of every token.
         debug: Show the whole trace of an error.
     """
     if texts and file is not None:
         raise ValueError("both texts and --file are given; keep one of them")
+    if png is not None and not by_position:
+        raise ValueError("--png draws what --by-position measures; give both")
+    if json and by_position:
+        raise ValueError("--by-position prints a table, not JSON; leave out one of the two")
+    if by_position:
+        _print_by_position([_given(text, None) for text in texts] or [_given(None, file)], model, png)
+        return
     lines = [_given(text, None) for text in texts] or [line for line in _given(None, file).split("\n") if line.strip()]
     writer = _writer(model)
     with _waiting("reading"):
@@ -167,6 +187,17 @@ def score(texts: Texts = (), *, model: Model = None, file: Source = None, json: 
     _show("log-probability  tokens  perplexity  text\n")
     for text, one in zip(lines, scores, strict=True):
         _show(f"{one.total:15.2f}  {len(one.log_probs):6d}  {one.perplexity:10.2f}  {text}\n")
+
+
+def _print_by_position(texts: list[str], model: pathlib.Path | None, png: pathlib.Path | None) -> None:
+    from flaxgen.measure import by_position as places
+
+    writer = _writer(model)
+    with _waiting("reading"):
+        curves = writer.by_position(texts)
+    _show(places.table(curves) + "\n")
+    if png is not None:
+        places.draw(curves, png, trained=writer.model.config.positions)
 
 
 def many(

@@ -6,14 +6,16 @@ import importlib.resources
 import pathlib
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
 from flaxgen import context, controls, engine, jobs, rules, speed, warming, weights
+from flaxgen import longer as lengths
 from flaxgen.chains import beam, contrastive, scoring
 from flaxgen.errors import Mismatch
-from flaxgen.models import transformer
+from flaxgen.measure import by_position as places
+from flaxgen.models import positions, transformer
 from flaxgen.nn import attention
 from flaxgen.progress import Processor
 from flaxgen.protocols import Params
@@ -21,6 +23,7 @@ from flaxgen.results import Result, Score, Words, Writing
 
 DEEPEST_UNROLLED_ON_CPU = 24
 SCORED_TOGETHER = 16
+HIERARCHICAL = 4
 
 Prompts = str | context.Context | Sequence[str | context.Context]
 
@@ -37,7 +40,8 @@ class Writer:
     >>> texts = writer("床前明月光", samples=3, tokens=24, seed=0)    # a list of 3 continuations
     >>> texts.stats.tokens_per_second
 
-    longer: "refuse" what exceeds the model's context, or go on "sliding": whenever the context is full its second half is read again.
+    longer: "refuse" what exceeds the model's context; go on "sliding", whenever the context is full its second half is read again; or make
+        it four times as long, "hierarchical" (flaxgen.models.positions, which makes any length up to the square). See `by_position`.
     cache: how keys and values are kept, "float" or "int8", a byte each.
     processors: functions (logit_BV, token_BS, length_B) -> logit_BV that join the rule inside the compiled loop; token_BS holds prompt and
         answer, length_B of them. Define each once: a new function compiles anew.
@@ -50,7 +54,7 @@ class Writer:
         text: Any = None,
         *,
         rule: rules.Rule | None = None,
-        longer: jobs.Longer = "refuse",
+        longer: Literal["refuse", "sliding", "hierarchical"] = "refuse",
         cache: attention.Kind = "float",
         processors: Sequence[Processor] = (),
     ):
@@ -61,15 +65,18 @@ class Writer:
             raise Mismatch(
                 "this model has no vocabulary, so it reads and writes token ids only; convert it with --vocab FILE, or use flaxgen.generate"
             )
-        if longer not in ("refuse", "sliding"):
-            raise ValueError(f'longer={longer!r}: wanted "refuse" or "sliding"; flaxgen.models.positions lengthens a model itself')
+        if longer not in ("refuse", "sliding", "hierarchical"):
+            raise ValueError(f'longer={longer!r}: wanted "refuse", "sliding" or "hierarchical"')
+        if longer == "hierarchical":
+            model, params = positions.hierarchical(model, params, HIERARCHICAL * model.config.positions)
         self.model, self.params, self.text = model, params, text
         self.rule = rule or rules.Rule(top_p=0.95)
         deep = model.config.layers > DEEPEST_UNROLLED_ON_CPU and jax.default_backend() == "cpu"
         layers = "dispatched" if deep else "unrolled"
         # Control tokens mean nothing to a reader, and rows past the vocabulary were never trained.
         never = {*text.control.values(), *range(len(text), model.config.vocab)} - {*text.end}
-        self._setup = jobs.Setup(model, params, text, tuple(sorted(never)), layers, longer, cache, tuple(processors))
+        beyond = "sliding" if longer == "sliding" else "refuse"
+        self._setup = jobs.Setup(model, params, text, tuple(sorted(never)), layers, beyond, cache, tuple(processors))
 
     @classmethod
     def load(cls, folder, **settings) -> "Writer":
@@ -222,6 +229,14 @@ class Writer:
                 for number, row, log_prob_T in zip(block, rows, log_prob_BT, strict=False)
             }
         return scores[0] if isinstance(text, str) else [scores[number] for number in range(len(ids))]
+
+    def by_position(self, text: str | Sequence[str], *, width: int | None = None) -> dict[str, places.Curve]:
+        """Nats a token by its place in texts of any length, read "hierarchical" and "sliding": a user sees where the model breaks.
+
+        width: places that make one entry of a curve, by default a quarter of the context. measure.by_position prints and draws curves.
+        """
+        rows = [self.text.encode(one) for one in ([text] if isinstance(text, str) else text)]
+        return lengths.curves(self.model, self.params, rows, width=width, layers=self._setup.layers)
 
     def _job(self, prompts, rule, **wishes) -> jobs.Job:
         known = [one for one in prompts if isinstance(one, context.Context)]

@@ -51,7 +51,7 @@ class Controls:
 
 
 def family(rules: Sequence[Rule]) -> Family:
-    """The least family that holds these rules."""
+    """The least family that holds these rules, which are as `rules.spread` gives them."""
     if any(rule.stop or asked.constraint(rule) for rule in rules):
         return "constrained"
     return "full" if any(map(_needs_full, rules)) else "plain"
@@ -60,8 +60,8 @@ def family(rules: Sequence[Rule]) -> Family:
 def _needs_full(rule: Rule) -> bool:
     neutral = Rule()
     numbers = ("min_p", "typical_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "no_repeat_ngram")
-    longer = any(isinstance(entry, str) or np.size(entry) > 1 for entry in ([rule.ban] if isinstance(rule.ban, str) else rule.ban))
-    return longer or any(np.any(np.asarray(getattr(rule, name)) != getattr(neutral, name)) for name in numbers)
+    longer = any(isinstance(entry, str) or len(entry) > 1 for entry in rule.ban)
+    return longer or any(getattr(rule, name) != getattr(neutral, name) for name in numbers)
 
 
 def controls(

@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from flaxgen.text import stop as stops
+from flaxgen.text import tables
+
 Numbers = Any  # a number, or one number a row
 
 
@@ -87,8 +90,10 @@ def spread(rule: Rule | Sequence[Rule], rows: int) -> list[Rule]:
     """One checked Rule of single numbers a row, from a Rule whose fields may hold a number a row, or from a list of `rows` Rules."""
     if isinstance(rule, Rule):
         columns = {name: _column(name, getattr(rule, name), rows) for name in _RANGES}
-        lists = {"logit_bias": _biases(rule.logit_bias), "ban": _banned(rule.ban), "end": _ends(rule.end), "stop": _stops(rule.stop)}
-        _check_pattern(rule)
+        lists = {"logit_bias": _biases(rule.logit_bias), "ban": _banned(rule.ban), "end": _ends(rule.end)}
+        lists |= {"stop": _stops(rule.stop), "choices": _choices(rule.choices)}
+        if rule.regex is not None and not isinstance(rule.regex, str):
+            raise ValueError(f"Rule(regex={rule.regex!r}): wanted a regular expression as text")
         found = [rule.replace(**{name: column[row] for name, column in columns.items()}, **lists) for row in range(rows)]
     else:
         if len(rule) != rows or not all(isinstance(one, Rule) for one in rule):
@@ -98,6 +103,36 @@ def spread(rule: Rule | Sequence[Rule], rows: int) -> list[Rule]:
     for one in found:
         _check_contradictions(one)
     return found
+
+
+def as_json(fields: Mapping | None) -> dict | None:
+    """Fields of a Rule, checked, as a config.json holds them.
+
+    logit_bias stands there as pairs, [[198, -5.0], ["5", "-inf"]]: the keys of JSON are texts only, and it knows no infinity.
+    """
+    if fields is None:
+        return None
+    known = [field.name for field in dataclasses.fields(Rule)]
+    if not isinstance(fields, Mapping) or not set(known).issuperset(fields):
+        raise ValueError(f"rule={fields!r}: wanted a dict of fields of flaxgen.Rule, which are {', '.join(known)}")
+    (checked,) = spread(Rule(**fields), 1)
+    found = {name: getattr(checked, name) for name in fields} | {
+        name: np.asarray(value).reshape(()).item() for name, value in fields.items() if name in _RANGES
+    }
+    if "logit_bias" in found:
+        found["logit_bias"] = [[token, "-inf" if value == -np.inf else value] for token, value in found["logit_bias"].items()]
+    return found
+
+
+def of_json(fields: dict) -> Rule:
+    """The checked Rule of such fields; TypeError or ValueError for what is none."""
+    if not isinstance(fields, dict):
+        raise TypeError(f"got {fields!r}, wanted an object with fields of a Rule")
+    if isinstance(biases := fields.get("logit_bias"), list):
+        fields = fields | {"logit_bias": {token: -np.inf if value == "-inf" else value for token, value in biases}}
+    rule = Rule(**fields)
+    rule.check()
+    return rule
 
 
 def _column(name: str, value, rows: int) -> list:
@@ -161,26 +196,18 @@ def _ends(ids) -> tuple[int, ...] | None:
 
 
 def _stops(texts) -> tuple[str, ...]:
-    texts = (texts,) if isinstance(texts, str) else tuple(_listed("stop", texts, "texts"))
-    if not all(isinstance(text, str) and text for text in texts):
-        raise ValueError(f"Rule(stop={texts!r}): wanted texts that are not empty")
-    return texts
+    texts = [texts] if isinstance(texts, str) else _listed("stop", texts, "texts")
+    return stops.checked(texts) if texts else ()
+
+
+def _choices(texts) -> tuple[str, ...] | None:
+    return None if texts is None else tables.checked(_listed("choices", texts, "texts"))
 
 
 def _listed(name: str, value, what: str) -> Sequence:
     if not isinstance(value, Sequence | np.ndarray | set | frozenset) or isinstance(value, str | bytes):
         raise ValueError(f"Rule({name}={value!r}): wanted a list of {what}")
     return list(value)
-
-
-def _check_pattern(rule: Rule) -> None:
-    if rule.regex is not None and not isinstance(rule.regex, str):
-        raise ValueError(f"Rule(regex={rule.regex!r}): wanted a regular expression as text")
-    if rule.choices is None:
-        return
-    choices = _listed("choices", rule.choices, "texts")
-    if not choices or not all(isinstance(text, str) and text for text in choices):
-        raise ValueError(f"Rule(choices={choices!r}): wanted at least one text, none of them empty")
 
 
 def _check_contradictions(rule: Rule) -> None:
@@ -194,6 +221,8 @@ def _check_contradictions(rule: Rule) -> None:
     for name, neutral in (("min_tokens", 0), ("min_ends", 1), ("no_repeat_ngram", 0)):
         if (got := getattr(rule, name)) != neutral:
             raise ValueError(f"Rule({held}=…, {name}={got}): the text that must match leaves no room for {name}; use one of the two")
+    if rule.stop:
+        raise ValueError(f"Rule({held}=…, stop={rule.stop!r}): a text cut short at a stop string need not match {held}; use one of the two")
     check_sequences(rule, [entry for entry in rule.ban if not isinstance(entry, str)])
 
 

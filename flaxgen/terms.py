@@ -107,4 +107,10 @@ def _stop(rule: Rule, text: Any, after: Sequence[int]) -> tables.Table | None:
     if not rule.stop:
         return None
     _need_text("stop", text)
+    if never := tables.unwritable(text, rule.stop):
+        case = ", which knows no capital letters" if text.kind == "wordpiece" and text.case == "lower" else ""
+        raise ValueError(
+            f"Rule(stop): no tokens of this vocabulary of {len(text):,}{case}, make {', '.join(map(repr, never))}; "
+            "leave it out, or write it as the model does"
+        )
     return tables.stop(text, rule.stop, after=after)

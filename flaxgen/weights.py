@@ -1,7 +1,7 @@
 """A model on disk: config.json, model.safetensors, the tokenizer's files and a README.md in one folder.
 
     config.json   {"format": "flaxgen-1", "architecture": "transformer", "config": {sizes}, "text": {tokenizer},
-                   "end": [ids], "rule": {what a Writer draws by, unless told otherwise}, "source": {...}}
+                   "end": [ids], "rule": {what a Writer draws by, unless told otherwise; see rules.as_json}, "source": {...}}
 
 The text section's "reserved" counts rows of the embedding that no entry of the vocabulary uses. "weights": "int8" says that kernels and
 token embedding are int8 with scales (flaxgen.models.int8); without it they are floating-point numbers.
@@ -11,7 +11,7 @@ import dataclasses
 import json
 import pathlib
 from collections.abc import Callable, Iterator
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
@@ -92,8 +92,7 @@ def describe(folder) -> dict[str, Any]:
     if card.setdefault("weights", "float") not in ("float", "int8"):
         raise Mismatch(f'{path}: "weights" is {card["weights"]!r}, wanted "float" or "int8"; a newer flaxgen may read it')
     try:
-        card["rule"] = rules.Rule(**(card.get("rule") or {"top_p": 0.95}))
-        card["rule"].check()
+        card["rule"] = rules.of_json(card.get("rule") or {"top_p": 0.95})
     except (TypeError, ValueError) as error:
         raise Mismatch(f'{path}: "rule": {error}; restore the file as it was written') from None
     return card
@@ -114,6 +113,7 @@ def load(folder, *, dtype: Dtype | None = None):
     Every checksum, shape, type and name is verified; a CheckpointError names what is wrong.
     """
     folder = pathlib.Path(folder)
+    _check_dtype(dtype)
     card = describe(folder)
     config, on_cpu = card["config"], jax.default_backend() == "cpu"
     entries = tensors.index(folder)
@@ -127,7 +127,7 @@ def load(folder, *, dtype: Dtype | None = None):
     if dtype is None:
         stored = {entry.dtype.name for entry in entries.values()}
         dtype = "int8" if card["weights"] == "int8" else "bfloat16" if stored == {"bfloat16"} and not on_cpu else "float32"
-    arrays = _in_dtype(config, dtype, lambda name: tensors.read(entries[name]))
+    arrays = _in_dtype(folder, config, dtype, lambda name: tensors.read(entries[name]))
     flat = {name: jax.device_put(array, may_alias=True) for name, array in arrays}
     activations = dtype if dtype != "int8" else "float32" if on_cpu else "bfloat16"
     return transformer.Transformer(config, np.dtype(activations)), nest(flat), text
@@ -137,18 +137,31 @@ def _shapes(config: sizes.Config, kind: str) -> dict[str, tuple[int, ...]]:
     return int8.shapes(config) if kind == "int8" else sizes.shapes(config)
 
 
-def _in_dtype(config: sizes.Config, dtype: str | None, read: Callable[[str], np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+def _in_dtype(where, config: sizes.Config, dtype: str | None, read: Callable[[str], np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor in `dtype` (None: as it is), one at a time, from what `read` gives of them in floating-point numbers or in int8."""
     for name in sizes.shapes(config):
         array = read(name)
+        scale = _checked_scale(where, f"{name}_scale", read(f"{name}_scale")) if array.dtype == np.int8 else None
         if dtype == "int8" and int8.coded(name):
-            number, scale = (array, read(f"{name}_scale")) if array.dtype == np.int8 else int8.code(array)
+            number, scale = (array, scale) if scale is not None else int8.code(array)
             yield name, number
             yield f"{name}_scale", scale.astype(np.float32)
             continue
-        if array.dtype == np.int8:
-            array = int8.decode(array, read(f"{name}_scale"))
+        if scale is not None:
+            array = int8.decode(array, scale)
         yield name, array.astype("float32" if dtype == "int8" else dtype or array.dtype)
+
+
+def _checked_scale(where, name: str, scale: np.ndarray) -> np.ndarray:
+    wrong = scale[~(np.isfinite(scale) & (scale >= 0))]
+    if wrong.size:
+        raise Mismatch(f"{where}: {name} holds {wrong[0]}, wanted finite numbers of at least 0; convert or save the model anew")
+    return scale
+
+
+def _check_dtype(dtype) -> None:
+    if dtype is not None and dtype not in get_args(Dtype):
+        raise ValueError(f"dtype={dtype!r}: wanted one of {', '.join(map(repr, get_args(Dtype)))}, or None for what is there")
 
 
 def load_text(folder, card: dict):
@@ -204,7 +217,8 @@ def save(
     rule: fields of the Rule that a Writer draws by. source: JSON-able provenance.
     readme: the model's card, by default the source in a sentence.
     """
-    config = model.config
+    _check_dtype(dtype)
+    config, rule = model.config, rules.as_json(rule)
     if end is None and text is not None:
         end = list(text.end) or None
     flat = flatten(params)
@@ -233,7 +247,7 @@ def save(
         (work / "README.md").write_text(
             readme or f"# A flaxgen model\n\nSource: {json.dumps(source, ensure_ascii=False)}\n", encoding="utf-8"
         )
-        arrays = (array for _, array in _in_dtype(config, dtype, lambda name: np.asarray(flat[name])))
+        arrays = (array for _, array in _in_dtype("params", config, dtype, lambda name: np.asarray(flat[name])))
         tensors.write(work / "model.safetensors", wanted, arrays, {"format": FORMAT})
 
 

@@ -35,7 +35,7 @@ def made(*each: rules.Rule, limit=5, **wishes) -> controls.Controls:
     ids=str,
 )
 def test_the_family_is_the_least_that_holds_the_rules(rule, family):
-    assert controls.family([rules.Rule(), rules.Rule(**rule)]) == family
+    assert controls.family([*rules.spread(rules.Rule(), 2), *rules.spread(rules.Rule(**rule), 2)]) == family
 
 
 def test_a_family_narrower_than_the_rules_is_refused():
@@ -104,6 +104,8 @@ def test_an_end_that_a_rule_names_is_not_among_what_the_model_never_says():
         ({"ban": ["天"]}, {}, r"Rule\(ban=…\) is about text"),
         ({"logit_bias": {"天": 1.0}}, {}, "logit_bias=….*about text"),
         ({"stop": ["天"]}, {}, "stop=….*about text"),
+        ({"stop": ["天", "SUN", "a  b"]}, {"text": TEXT}, "vocabulary of 9, which knows no capital letters, make 'SUN', 'a  b'; leave"),
+        ({"stop": ["[END]"]}, {"text": TEXT}, "stop.*make '.END.'"),
         ({"regex": "天"}, {}, "regex=….*about text"),
         ({"choices": ["天"]}, {}, "choices=….*about text"),
         ({"choices": ["天"], "ban": ["ab"]}, {"text": TEXT}, r"choices.*ban.*\[3, 6\]"),
@@ -151,6 +153,9 @@ def test_a_vocabulary_with_reserved_rows_and_a_prompt_are_allowed_for():
     found = controls.controls(
         [rules.Rule(regex="a b"), rules.Rule(stop=[" b"])], vocab=VOCAB + 3, limit=3, text=TEXT, ban=[0, 1, 9, 10, 11], after=[[7], [3]]
     )
-    assert found.constraint.class_BV.shape == (2, VOCAB + 3)
+    assert found.constraint.class_BV.shape == found.stop.class_BV.shape == (2, VOCAB + 3)
+    for rule in ({"stop": ["a"]}, {"regex": "a"}):
+        with pytest.raises(ValueError, match=r"over 9 tokens(?s:.)*the model's own tokenizer"):
+            controls.controls([rules.Rule(**rule)], vocab=VOCAB - 1, limit=3, text=TEXT)
     state_B = automata.walk(found.stop, np.zeros(2, np.int32), np.full(2, 4, np.int32))
     assert automata.hit(found.stop, state_B).tolist() == [False, True]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import flaxgen
-from flaxgen import folders, tensors, weights
+from flaxgen import folders, rules, tensors, weights
 from flaxgen.errors import CheckpointError
 from flaxgen.models import config as sizes
 from flaxgen.text import wordpiece
@@ -45,6 +45,26 @@ def test_a_saved_model_comes_back_bit_for_bit(folder, model, params):
 def test_what_ends_a_text_survives_loading_and_saving(folder, tmp_path):
     flaxgen.save(tmp_path / "again", *flaxgen.load(folder))
     assert flaxgen.Writer.load(tmp_path / "again").text.end == (3,)
+
+
+def test_what_a_model_draws_by_survives_saving_and_is_checked_before(model, params, tmp_path):
+    rule = {"top_p": 0.9, "logit_bias": {8: -np.inf, "天": 2.0}, "ban": [[6, 7], "地"], "stop": ["日月"]}
+    flaxgen.save(tmp_path / "model", model, params, wordpiece.WordPiece(WORDS), rule=rule)
+    (found,) = rules.spread(weights.describe(tmp_path / "model")["rule"], 1)
+    assert [found] == rules.spread(rules.Rule(**rule), 1)
+    assert len(flaxgen.Writer.load(tmp_path / "model").write(["天"], tokens=2)[0][0].tokens) == 2
+    for wrong, words in (({"top_q": 1}, "top_q.*top_k, top_p"), ({"top_p": 7}, "top_p=7"), (rules.Rule(), "wanted a dict of fields")):
+        with pytest.raises(ValueError, match=words):
+            flaxgen.save(tmp_path / "wrong", model, params, rule=wrong)
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float64", "bf16", 3, np.float64, ["int8"]], ids=str)
+def test_an_unknown_type_is_refused_before_anything_is_read_or_written(dtype, model, params, tmp_path):
+    with pytest.raises(ValueError, match=r"dtype=.*wanted one of 'float32', 'bfloat16', 'int8'"):
+        flaxgen.load(tmp_path / "nowhere", dtype=dtype)
+    with pytest.raises(ValueError, match="dtype="):
+        flaxgen.save(tmp_path / "model", model, params, dtype=dtype)
 
 
 def test_a_folder_that_appears_while_another_is_written_stays(tmp_path):
@@ -154,6 +174,9 @@ def test_another_vocabulary_is_refused(folder):
         (lambda card: card.update(end=[99]), '"end" is'),
         (lambda card: card.update(rule={"top_p": 7}), "top_p=7"),
         (lambda card: card.update(rule={"mood": 7}), "mood"),
+        (lambda card: card.update(rule=[1]), '"rule": got .1., wanted an object'),
+        (lambda card: card.update(rule={"logit_bias": [5]}), '"rule"'),
+        (lambda card: card.update(rule={"logit_bias": [[True, 1.0]]}), "logit_bias"),
         (lambda card: card["text"].update(reserved=1), "the model 16 rows"),
         (lambda card: card["text"].update(reserved="x"), "'x' reserved rows"),
         (lambda card: card["config"].update(layers=10**6), "1000000 layers"),
@@ -215,6 +238,8 @@ def test_int8_is_made_on_reading_and_widened_on_reading_or_writing(folder, model
     [
         (lambda flat: flat.pop("block_01/mlp/up/kernel_scale"), "missing: block_01/mlp/up/kernel_scale"),
         (lambda flat: flat.update({"embed/norm/bias": np.zeros(12, np.int8)}), "embed/norm/bias: int8"),
+        (lambda flat: flat["block_01/mlp/up/kernel_scale"].fill(np.nan), "model: block_01/mlp/up/kernel_scale holds nan, wanted finite"),
+        (lambda flat: np.copyto(flat["embed/token/embedding_scale"][3:4], -1), "embed/token/embedding_scale holds -1.0"),
         (lambda flat: flat.update({"embed/token/embedding_scale": np.zeros(16, np.int8)}), "embed/token/embedding_scale: int8"),
         (lambda flat: flat.update({"block_01/mlp/up/kernel": np.zeros((20, 12), np.float32)}), "block_01/mlp/up/kernel: float32"),
         (lambda flat: flat.update({"block_01/mlp/up/kernel": np.zeros((20, 12), np.uint8)}), "block_01/mlp/up/kernel: uint8"),

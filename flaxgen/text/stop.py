@@ -9,9 +9,16 @@ def checked(strings: Sequence[str]) -> tuple[str, ...]:
         raise ValueError(f"stop: got {strings!r:.90}, wanted a list of texts")
     if not strings or "" in strings:
         raise ValueError(f"stop: got {'an empty text' if strings else 'no text'}, wanted texts of one character or more; leave it out")
+    if any(unpaired(string) for string in strings):
+        raise ValueError(f"stop: got {strings!r:.90}, with half a surrogate pair, which is no character; wanted text that can be written")
     if any("\ufffd" in string for string in strings):
         raise ValueError("stop: got a text with U+FFFD, which stands for bytes that are no character; wanted text that can be written")
     return tuple(dict.fromkeys(strings))
+
+
+def unpaired(string: str) -> bool:
+    """Whether a text holds half of a surrogate pair, which no UTF-8 spells."""
+    return any("\ud800" <= c <= "\udfff" for c in string)
 
 
 class Stops:

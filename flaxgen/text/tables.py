@@ -55,7 +55,7 @@ def constraint(
     if (regex is None) == (choices is None):
         raise ValueError(f"constraint: got regex={regex!r} and choices={choices!r}, wanted one of the two")
     if choices is not None:
-        choices = _checked(choices)
+        choices = checked(choices)
     key = ("constraint", regex, choices, frozenset(banned), budget)
     return _remembered(text, key, lambda: _constraint(text, regex, choices, key[3], budget))
 
@@ -68,6 +68,18 @@ def stop(text, strings: Sequence[str], *, after: Collection[int] = ()) -> Table:
     """
     strings = stops.checked(strings)
     return _remembered(text, ("stop", strings, _start(text, after)), lambda: _stop(text, strings, _start(text, after)))
+
+
+def unwritable(text, strings: Sequence[str]) -> tuple[str, ...]:
+    """Those of several stop strings that no tokens of this vocabulary write, whatever stands before them."""
+    strings = stops.checked(strings)
+    if text.kind == "bytepair":
+        return ()  # it has a token for every byte
+
+    def found() -> tuple[str, ...]:
+        return tuple(string for string in strings if _stop(text, (string,), _first(text)).left_Q[0] == NEVER)
+
+    return _remembered(text, ("unwritable", strings), found)
 
 
 def _constraint(text, regex: str | None, choices: tuple[str, ...] | None, banned: Collection[int], budget: tuple[int, int, int]) -> Table:
@@ -155,12 +167,17 @@ def _from(found: automaton.Automaton, state: int) -> automaton.Automaton:
     return found._replace(next_QC=np.where(next_QC >= 0, rank_Q[next_QC], -1), accepting_Q=found.accepting_Q[order_Q])
 
 
-def _checked(choices: Sequence[str]) -> tuple[str, ...]:
+def checked(choices: Sequence[str]) -> tuple[str, ...]:
+    """The choices, each once; ValueError for what cannot be one."""
     if isinstance(choices, str) or not all(isinstance(choice, str) for choice in choices):
         raise ValueError(f"choices: got {choices!r:.90}, wanted a list of texts")
     if not choices or "" in choices:
         what = "an empty text among them" if choices else "none"
         raise ValueError(f"choices: got {what}, wanted at least one text and no empty one; leave the field out, or the text")
+    if any(map(stops.unpaired, choices)):
+        raise ValueError(
+            f"choices: got {choices!r:.90}, with half a surrogate pair, which is no character; wanted text that can be written"
+        )
     return tuple(dict.fromkeys(choices))
 
 

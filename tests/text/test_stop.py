@@ -66,6 +66,7 @@ def test_what_is_held_back_comes_at_the_end():
         ("ab", "wanted a list of texts"),
         ([3], "wanted a list of texts"),
         (["a\ufffd"], "stands for bytes that are no character"),
+        (["a", "\ud800"], "half a surrogate pair"),
     ],
 )
 def test_what_cannot_stop_a_text_is_refused(given, message):

@@ -227,6 +227,8 @@ def test_a_second_request_is_answered_from_memory_and_memory_is_bounded():
         ),
         ({"choices": ["a" * 50], "budget": (20, 99, 9999)}, "choices, 1 texts: .* wanted at most 20 states.* offer fewer"),
         ({"regex": r"(?=a)a"}, "a look-around at place 0"),
+        ({"choices": ["\ud800"]}, "half a surrogate pair"),
+        ({"regex": "\ud800+"}, "make a text that matches"),
     ],
 )
 def test_what_cannot_be_a_constraint_is_refused(text, asked, message):
@@ -241,6 +243,8 @@ def test_what_the_vocabulary_cannot_write_is_refused():
         tables.constraint(WORDS, regex="A+")
     with pytest.raises(ValueError, match="1 tokens are banned; change the pattern"):
         tables.constraint(BYTES, regex="b+", banned=[BYTES.tokens.index("b")])
+    assert tables.unwritable(WORDS, ["a", "A", "今  天", "今天", "\n"]) == ("A", "今  天", "\n")
+    assert tables.unwritable(BYTES, ["A", "\n ", "天"]) == ()
     with pytest.raises(ValueError, match="before anything is merged"):
         tables.constraint(WORDS, regex=".{1,900}")
 

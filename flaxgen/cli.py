@@ -24,7 +24,7 @@ Try:  flaxgen write 床前明月光
 Without --model the small poetry model that comes with flaxgen answers. Training (python -m train) and checkpoint
 conversion (python -m convert) run from a clone of the repository.
 """
-USAGE, INTERRUPTED = 2, 130
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
 Prompt = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
 Texts = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="TEXT")]
@@ -50,7 +50,7 @@ class Choosing:
         repetition_penalty: Above 1, tokens that stand in the text already become less likely.
         no_repeat_ngram: No so many tokens in a row stand twice in the text.
         min_tokens: No end before so many tokens.
-        ban: Texts that are not written.
+        ban: Texts that are not written in the tokens that each has when it stands alone; other tokens may still spell them.
         stop: Texts that end a continuation once they stand in it, and are cut off.
         regex: The whole continuation matches this regular expression.
         choices: The continuation is one of these.
@@ -113,13 +113,10 @@ def write(
         json: Print one JSON object with text, tokens and log-probabilities.
         debug: Show the whole trace of an error.
     """
+    search = _search(beams, samples, seed, exact)
     text = _given(prompt, file)
     writer = _writer(model, longer=longer)
-    wishes = {"tokens": tokens, "rule": rule.changed(_drawn_by(writer, beams)), "seed": seed, "exact": exact}
-    if beams:
-        from flaxgen.chains import beam
-
-        wishes |= {"search": beam.Search(beams=beams, returned=min(samples, beams))}
+    wishes = {"tokens": tokens, "rule": rule.changed(_drawn_by(writer, beams)), "seed": seed, "exact": exact, **search}
     if json:
         with _waiting("writing"):
             written = writer.write([text], samples=1 if beams else samples, **wishes)
@@ -220,7 +217,8 @@ def many(
 
     Args:
         source: Prompts, one a line; or a .jsonl file with a field prompt.
-        target: Where the lines go: {"prompt": ..., "text": ..., "finish": "end" | "length" | "stop" | "complete"}.
+        target: Where the lines go: {"prompt": ..., "text": ..., "finish": "end" | "length" | "stop" | "complete"}. Where the writing of
+            one fails ("stuck" | "broken"), it has what came before and a field error, and the others go on.
         model: A flaxgen folder; by default the bundled poetry model.
         tokens: How many tokens at most for each prompt.
         rule: How a token is chosen.
@@ -231,12 +229,13 @@ def many(
     """
     from flaxgen import many as files
 
-    files.prompts(source)
+    prompts = files.prompts(source, target)
     writer = _writer(model)
+    wishes = {"tokens": tokens, "rule": rule.changed(writer.rule), "seed": seed, "slots": slots, "exact": exact}
     with _counting() as on_line:
-        files.run(
-            writer, source, target, on_line=on_line, tokens=tokens, rule=rule.changed(writer.rule), seed=seed, slots=slots, exact=exact
-        )
+        failed = files.run(writer, prompts, target, on_line=on_line, **wishes)
+    if failed:
+        print(f"flaxgen: {failed} of {len(prompts)} prompts failed; see the lines with an error in {target}", file=sys.stderr)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {"write": write, "many": many, "score": score}
@@ -259,6 +258,12 @@ def main() -> None:
             raise
         print(f"flaxgen: {error}", file=sys.stderr)
         sys.exit(getattr(error, "exit_code", USAGE))
+    except (MemoryError, RuntimeError) as error:  # jax says with a RuntimeError that memory ran out
+        if "--debug" in words:
+            raise
+        what = f"{type(error).__name__} {error}".strip().split("\n")[0]
+        print(f"flaxgen: {what}; where memory ran out, ask for fewer samples, slots or tokens; --debug shows more", file=sys.stderr)
+        sys.exit(FAILED)
 
 
 def _given(prompt: str | None, file: pathlib.Path | None) -> str:
@@ -291,6 +296,20 @@ def _writer(model: pathlib.Path | None, **settings):
 
         compilation.keep()
         return pipelines.Writer(**settings) if model is None else pipelines.Writer.load(model, **settings)
+
+
+def _search(beams: int, samples: int, seed: int, exact: bool) -> dict:
+    """What of a writer's wishes asks for beams: nothing where there are none."""
+    if not beams:
+        return {}
+    if 0 < beams < samples:
+        raise ValueError(f"--beams {beams} --samples {samples}: wanted no more samples than beams; ask for --beams {samples}")
+    if seed or exact:
+        what = f"--seed {seed}" if seed else "--exact"
+        raise ValueError(f"--beams {beams} {what}: beams are searched, and {what} is about drawing; leave one of them out")
+    from flaxgen.chains import beam
+
+    return {"search": beam.Search(beams=beams, returned=samples)}
 
 
 def _drawn_by(writer, beams: int):

@@ -3,13 +3,15 @@
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 
+import jax
 import pytest
 
-from flaxgen import cli
+from flaxgen import cli, many, pipelines, results
 
 PROMPT = "床前明月光"
 
@@ -64,6 +66,69 @@ def test_several_samples_are_numbered(flaxgen):
     assert out.startswith(f"[1] {PROMPT}") and f"\n\n[2] {PROMPT}" in out
 
 
+def test_a_pattern_is_matched_and_what_it_forbids_refused(flaxgen):
+    code, out, err = flaxgen("write", PROMPT, "--regex", "，[^，。]{5}。", "--tokens", 12)
+    assert code == 0, err
+    assert re.fullmatch(PROMPT + "，[^，。]{5}。\n", out)
+
+
+def test_a_file_of_prompts_becomes_a_file_of_texts(flaxgen, tmp_path):
+    (tmp_path / "prompts.txt").write_text(f"{PROMPT}\n春江花月夜\n", encoding="utf-8")
+    code, _, err = flaxgen("many", tmp_path / "prompts.txt", tmp_path / "texts.jsonl", "--tokens", 6)
+    assert code == 0, err
+    lines = [json.loads(line) for line in (tmp_path / "texts.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["prompt"] for line in lines] == [PROMPT, "春江花月夜"] and all(line["text"] for line in lines)
+
+
+def test_prompts_may_come_through_a_pipe_and_are_never_written_over(flaxgen, tmp_path):
+    read, write = os.pipe()
+    with open(write, "w", encoding="utf-8") as pipe:
+        pipe.write(f"{PROMPT}\n")
+    code, _, err = flaxgen("many", f"/dev/fd/{read}", tmp_path / "texts.jsonl", "--tokens", 6)
+    os.close(read)
+    assert code == 0 and err == ""
+    raw = (tmp_path / "texts.jsonl").read_bytes()
+    assert json.loads(raw)["prompt"] == PROMPT
+    code, _, err = flaxgen("many", tmp_path / "texts.jsonl", tmp_path / "texts.jsonl", "--tokens", 6)
+    assert code == cli.USAGE and "would be written" in err and (tmp_path / "texts.jsonl").read_bytes() == raw
+
+
+def test_many_says_how_many_prompts_failed(flaxgen, tmp_path, monkeypatch):
+    monkeypatch.setattr(many, "run", lambda writer, prompts, target, **wishes: 1)
+    (tmp_path / "prompts.txt").write_text(f"{PROMPT}\n春江\n", encoding="utf-8")
+    code, _, err = flaxgen("many", tmp_path / "prompts.txt", tmp_path / "texts.jsonl")
+    assert code == 0 and "1 of 2 prompts failed" in err and "texts.jsonl" in err
+
+
+@pytest.mark.parametrize("error", [MemoryError(), jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmore\nand more")])
+def test_memory_that_runs_out_is_answered_in_one_line_and_debug_shows_the_trace(flaxgen, monkeypatch, error):
+    def failing(*_, **__):
+        raise error
+
+    monkeypatch.setattr(pipelines.Writer, "write", failing)
+    code, out, err = flaxgen("write", PROMPT, "--samples", 2)
+    assert code == cli.FAILED and out == "" and err.count("\n") == 1
+    assert type(error).__name__ in err and "fewer samples" in err
+    with pytest.raises(type(error)):
+        flaxgen("write", PROMPT, "--samples", 2, "--debug")
+
+
+def test_beams_are_asked_for_as_many_texts_as_samples(flaxgen, monkeypatch):
+    asked, written = [], results.Result([[results.Writing(text, [], [], "end", []) for text in "ab"]], None)
+    monkeypatch.setattr(pipelines.Writer, "write", lambda *_, **wishes: asked.append(wishes) or written)
+    code, out, err = flaxgen("write", PROMPT, "--beams", 3, "--samples", 2)
+    assert (asked[0]["search"].beams, asked[0]["search"].returned, asked[0]["samples"]) == (3, 2, 1)
+    assert code == 0 and err == "" and out == f"[1] {PROMPT}a\n\n[2] {PROMPT}b\n"
+
+
+def test_perplexity_by_position_is_a_table_and_a_picture(flaxgen, tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "long.txt").write_text("春江潮水连海平，海上明月共潮生。" * 20, encoding="utf-8")
+    code, out, err = flaxgen("score", "--file", tmp_path / "long.txt", "--by-position", "--png", tmp_path / "long.png")
+    assert code == 0, err
+    assert "hierarchical" in out and "sliding" in out and (tmp_path / "long.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_score_prints_a_row_a_text_and_a_perplexity(flaxgen):
     code, out, _ = flaxgen("score", "床前明月光，疑是地上霜。", "光月明前床")
     rows = out.splitlines()
@@ -81,6 +146,15 @@ def test_score_prints_a_row_a_text_and_a_perplexity(flaxgen):
         (["write", "春" * 400], "shorten the prompt"),
         (["write", PROMPT, "--tokens", "100000"], "ask for fewer tokens"),
         (["write", PROMPT, "--top-p", "7"], "top_p=7.0"),
+        (["write", PROMPT, "--regex", "(a"], "regex"),
+        (["write", PROMPT, "--regex", "a", "--choices", "b"], "choices"),
+        (["write", PROMPT, "--choices", "b", "--tokens", "5", "--min-tokens", "3"], "min_tokens"),
+        (["many", "no-such-file", "out.jsonl"], "no-such-file"),
+        (["score", PROMPT, "--png", "x.png"], "--by-position"),
+        (["write", PROMPT, "--beams", "2", "--samples", "3"], "ask for --beams 3"),
+        (["write", PROMPT, "--beams", "2", "--seed", "3"], "--seed 3"),
+        (["write", PROMPT, "--beams", "2", "--exact"], "--exact"),
+        (["write", PROMPT, "--beams", "-2"], "beams=-2"),
         (["write", PROMPT, "--samples", "0"], "samples=0"),
         (["write", PROMPT, "--model", "no/such/folder"], "python -m convert"),
         (["write", PROMPT, "--file", "x"], "keep one of them"),

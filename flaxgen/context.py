@@ -17,6 +17,7 @@ from flaxgen.nn import attention
 from flaxgen.protocols import Params
 
 FORMAT = "flaxgen-context-1"
+SLOTS = 64  # a context's cache holds a multiple of it
 CARD, ARRAYS = "context.json", "cache.safetensors"
 
 
@@ -39,8 +40,8 @@ class Context:
             tensors.write(work / ARRAYS, wanted, map(np.asarray, named.values()), {"format": FORMAT})
 
 
-def load(folder, blank: attention.Cache, model: str) -> Context:
-    """The Context of a folder, for the model with this fingerprint, whose empty cache of one row is `blank`.
+def load(folder, chain: autoregressive.Autoregressive, model: str) -> Context:
+    """The Context of a folder, for the model with this fingerprint, which `chain` runs.
 
     A CheckpointError where the folder is damaged, or was written by other parameters: their cache would give wrong text, silently.
     """
@@ -53,6 +54,7 @@ def load(folder, blank: attention.Cache, model: str) -> Context:
     text, tokens = card.get("text"), card.get("tokens")
     if not isinstance(text, str) or not isinstance(tokens, list) or not tokens or not all(type(one) is int for one in tokens):
         raise Mismatch(f'{folder / CARD}: "text" or "tokens" is no text or no list of ids; read the text again')
+    blank = jax.eval_shape(lambda: chain.empty(1, slots(len(tokens), chain)))
     entries, wanted = tensors.index(folder / ARRAYS), _named(blank)
     got = {name: (*entry.shape, entry.dtype.name) for name, entry in entries.items()}
     weights.check_shapes(folder, got, {name: (*leaf.shape, leaf.dtype.name) for name, leaf in wanted.items()})
@@ -80,13 +82,18 @@ def read(
         token_BT = np.zeros((1, chain.slots), np.int32)
         token_BT[0, : len(rest)] = rest
         _, cache = chain.prefill(params, token_BT, np.array([len(rest)], np.int32), cache)
-    return Context(text, tuple(tokens), cache, model)
+    return Context(text, tuple(tokens), attention.narrow(cache, slots(len(tokens), chain)), model)
 
 
-def fingerprint(model: transformer.Transformer, params: Params) -> str:
-    """A digest of sizes, types and every parameter."""
+def slots(tokens: int, chain: autoregressive.Autoregressive) -> int:
+    """The slots that a context of so many tokens keeps."""
+    return min(-(-tokens // SLOTS) * SLOTS, chain.model.config.positions)
+
+
+def fingerprint(model: transformer.Transformer, params: Params, cache: attention.Kind) -> str:
+    """A digest of sizes, types, every parameter and the kind of cache."""
     sums = {name: google_crc32c.value(np.ascontiguousarray(leaf).view(np.uint8)) for name, leaf in weights.flatten(params).items()}
-    return hashlib.sha256(repr((model, sorted(sums.items()))).encode()).hexdigest()
+    return hashlib.sha256(repr((model, cache, sorted(sums.items()))).encode()).hexdigest()
 
 
 def _shared(one, other) -> int:

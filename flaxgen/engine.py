@@ -55,13 +55,14 @@ class Engine:
     def __init__(self, chain: autoregressive.Autoregressive, params: Params, *, slots: int = 8):
         if not chain.chunk:
             raise ValueError("the chain reads prompts whole; wanted one with a chunk, such as Autoregressive(model, room=256, chunk=32)")
-        if slots < 1:
-            raise ValueError(f"slots={slots}: wanted at least 1")
+        if not isinstance(slots, int) or slots < 1:
+            raise ValueError(f"slots={slots!r}: wanted a whole number of at least 1")
         self.chain, self.params, self.slots = chain, params, slots
         self.queue: collections.deque[Request] = collections.deque()
         self.rows: list[Request | None] = [None] * slots
         self._blank = chain.empty(1, chain.slots)
         self.moves = 0  # steps of the batch so far
+        self._shapes = None  # of all requests' controls
         self._running: tuple | None = None
 
     @property
@@ -70,14 +71,20 @@ class Engine:
 
     def submit(self, request: Request) -> None:
         """Queues a request; ValueError where the chain cannot serve it."""
-        given = self._given(request)
-        self.chain.check(self.params, None, given, min(int(request.controls.limit_B[0]), self.chain.room))
+        shapes = jax.tree.map(np.shape, request.controls)
+        if self._shapes not in (None, shapes):
+            raise ValueError(f"request {request.name!r}: its controls are of another family or of other buckets than those before it")
+        self.chain.check(self.params, None, self._given(request), int(request.controls.limit_B[0]))
+        self._shapes = shapes
         self.queue.append(request)
 
     def cancel(self, name: Any) -> None:
         """Forgets a request; its slot is free at once."""
         self.queue = collections.deque(request for request in self.queue if request.name != name)
-        self.rows = [None if one is not None and one.name == name else one for one in self.rows]
+        for slot, request in enumerate(self.rows):
+            if request is not None and request.name == name:
+                self.rows[slot] = None
+                self._running = self._running[0], _end(self._running[1], slot)
 
     def step(self, steps: int = 8) -> Iterator[Row]:
         """Fills free slots, moves all rows by up to `steps` tokens, fewer when one gets done, and gives what each has drawn so far."""
@@ -105,7 +112,7 @@ class Engine:
         """Serves all requests and gives each one when it is done; reads no further ahead than there are slots."""
         waiting = iter(requests)
         while True:
-            for request in itertools.islice(waiting, self.slots - len(self.queue)):
+            for request in itertools.islice(waiting, max(self.slots - len(self.queue), 0)):
                 self.submit(request)
             if not self.busy:
                 return
@@ -156,6 +163,13 @@ def _empty(new: tuple, slots: int) -> tuple:
     memory, state = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf[:1], (slots, *leaf.shape[1:])), new)
     finish_B = jnp.full((slots,), progress.LENGTH, jnp.int32)
     return memory, state.replace(progress=state.progress.replace(finish_B=finish_B))
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _end(state: autoregressive.State, slot: Array) -> autoregressive.State:
+    """`state` with row `slot` done."""
+    now = state.progress
+    return state.replace(progress=now.replace(finish_B=now.finish_B.at[slot].set(progress.LENGTH)))
 
 
 @functools.partial(jax.jit, donate_argnums=0)

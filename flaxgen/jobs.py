@@ -1,6 +1,7 @@
 """What a writer was asked for, checked, and the two ways to run it: as one batch, or as requests through an engine."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from flaxgen.text import prompt as prompts_of
 
 Longer = Literal["refuse", "sliding"]
 DEFAULT_TOKENS = 128
+MANY = 2**31 - 1
 SMALLEST_ROOM = 32
 ROOMS = 64  # an engine's caches are multiples of it
 CHUNK = 32  # prompt tokens that an engine reads at once
@@ -50,7 +52,7 @@ class Setup:
             self.model, layers=self.layers, processors=self.processors, slide=slide, cache=self.cache, **settings
         )
 
-    def batch(self, ids: Sequence[Sequence[int]], more: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    def batch(self, ids: Sequence[Sequence[int]], more: int | Sequence[int] = 0) -> tuple[np.ndarray, np.ndarray]:
         return prompts_of.batch(ids, vocab=self.model.config.vocab, positions=self.positions, new=more)
 
     def latest(self, ids: list[int]) -> list[int]:
@@ -60,17 +62,25 @@ class Setup:
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A checked request: one entry a prompt, but for the keys, of which there is one a sample."""
+    """A checked request: one entry a prompt, but for the keys, of which there is one a sample.
+
+    A row's entries depend on its own prompt and rule alone, not on what is asked for beside it.
+    """
 
     prompts: list[str]
     ids: list[list[int]]
     contexts: list[context.Context | None]
     rules: list[rules.Rule]
-    tokens: int
+    limits: list[int]  # tokens to draw at most
     samples: int
-    key_B: Array
+    key_data: np.ndarray  # the data of one key a sample, so that no number of them compiles anything
     speculate: int | None = None
     alternatives: int = 0
+
+    @property
+    def tokens(self) -> int:
+        """The most that a row draws."""
+        return max(self.limits)
 
 
 def job(
@@ -81,16 +91,22 @@ def job(
     for name, value in zip(least, (samples, 1 if tokens is None else tokens, speculate or 0, alternatives), strict=True):
         if not isinstance(value, int | np.integer) or value < least[name]:
             raise ValueError(f"{name}={value!r}: wanted a whole number of at least {least[name]}")
+    if alternatives > setup.model.config.vocab:
+        raise ValueError(f"alternatives={alternatives}: the model's vocabulary has {setup.model.config.vocab} tokens; ask for fewer")
     contexts = [one if isinstance(one, context.Context) else None for one in prompts]
     texts = [one if known is None else known.text for one, known in zip(prompts, contexts, strict=True)]
     ids = ids or [setup.text.encode(text) if known is None else list(known.tokens) for text, known in zip(texts, contexts, strict=True)]
     wishes = rules.spread(rule, len(ids))
-    if tokens is None:
-        tokens = max((one.max_tokens or DEFAULT_TOKENS for one in wishes), default=1)
-        if setup.longer == "refuse":
-            tokens = max(1, min(tokens, setup.positions - max(map(len, ids), default=0)))
-    setup.batch(list(map(setup.latest, ids)), more=tokens if setup.longer == "refuse" else 0)
-    return Job(texts, ids, contexts, wishes, int(tokens), samples, _keys(seed, len(ids), samples), speculate, alternatives)
+    limits = [min(one.max_tokens or tokens or DEFAULT_TOKENS, tokens or MANY) for one in wishes]
+    if setup.longer == "refuse":
+        if tokens is None:
+            limits = [max(1, min(limit, setup.positions - len(row))) for limit, row in zip(limits, ids, strict=True)]
+        setup.batch(ids, more=limits)
+    else:
+        # Of a prompt that is cut, nothing that was read before is left where it was.
+        contexts = [known if setup.latest(row) == row else None for known, row in zip(contexts, ids, strict=True)]
+        setup.batch(list(map(setup.latest, ids)))
+    return Job(texts, ids, contexts, wishes, limits, samples, _key_data(seed, len(ids), samples), speculate, alternatives)
 
 
 def wishes(setup: Setup, job: Job, *, family: controls.Family | None = None, only: int | None = None, tables: int = 0) -> controls.Controls:
@@ -99,7 +115,7 @@ def wishes(setup: Setup, job: Job, *, family: controls.Family | None = None, onl
     made = controls.controls(
         [job.rules[i] for i in chosen],
         vocab=setup.model.config.vocab,
-        limit=job.tokens,
+        limit=[job.limits[i] for i in chosen],
         end=setup.text.end,
         ban=setup.ban,
         text=setup.text,
@@ -121,11 +137,12 @@ def together(
     slides = setup.longer == "sliding" and max(map(len, job.ids)) + job.tokens > setup.positions
     chain = setup.chain(room=room(job.tokens), drafts=job.speculate or 0, alternatives=job.alternatives, chunk=CHUNK if slides else 0)
     given = _given(setup, job, wishes(setup, job, family=family, tables=tables))
-    memory, state = loop.begin(chain, setup.params, job.key_B, given, steps=job.tokens, samples=job.samples)
+    key_B = jax.random.wrap_key_data(job.key_data)
+    memory, state = loop.begin(chain, setup.params, key_B, given, steps=job.tokens, samples=job.samples)
     left = job.tokens - 1
     while True:
         sample = autoregressive.look(state)
-        yield [engine.row(number, sample, number) for number in range(len(job.key_B))], int(sample.moves_B.max())
+        yield [engine.row(number, sample, number) for number in range(len(job.key_data))], int(sample.moves_B.max())
         if left <= 0 or sample.done_B.all():
             return
         state = loop.advance(chain, setup.params, memory, state, min(every, left))
@@ -141,7 +158,7 @@ def searched(setup: Setup, job: Job, search: beam.Search | contrastive.Search) -
         )
     given = _given(setup, job, wishes(setup, job))
     chain, start = search.plan(setup.model, given, room=room(job.tokens), layers=setup.layers, processors=setup.processors)
-    return loop.generate(chain, setup.params, job.key_B, start, steps=job.tokens)
+    return loop.generate(chain, setup.params, jax.random.wrap_key_data(job.key_data), start, steps=job.tokens)
 
 
 def _given(setup: Setup, job: Job, made: controls.Controls) -> autoregressive.Prompt:
@@ -149,10 +166,13 @@ def _given(setup: Setup, job: Job, made: controls.Controls) -> autoregressive.Pr
     given = autoregressive.begin(*setup.batch(ids), made)
     if not any(job.contexts):
         return given
-    blank = setup.model.cache(1, setup.positions, setup.cache)
+    blank = setup.chain().empty(1, 1)
     caches = [blank if known is None else known.cache for known in job.contexts]
-    alone = all(cache is caches[0] for cache in caches)  # then one row serves all
-    cache = caches[0] if alone else jax.tree.map(lambda *rows: jnp.concatenate(rows), *caches)
+    if all(cache is caches[0] for cache in caches):
+        cache = caches[0]  # one row serves all
+    else:
+        slots = max(cache.rank_BS.shape[1] for cache in caches)
+        cache = jax.tree.map(lambda *rows: jnp.concatenate(rows), *(attention.widen(cache, slots) for cache in caches))
     token_BT, length_B = setup.batch([row[int(one.length_B[0]) :] for row, one in zip(ids, caches, strict=True)])
     return given.replace(token_BT=token_BT, length_B=length_B, context=cache)
 
@@ -179,37 +199,42 @@ def _room_sliding(job: Job) -> int:
 def requests(setup: Setup, job: Job, family: controls.Family | None = None, tables: int = 0) -> Iterator[engine.Request]:
     """The samples of a job for an engine, made one at a time; all have one family and one set of buckets."""
     family = family or controls.family(job.rules)
-    unlike = {repr(rule): prompt for prompt, rule in enumerate(job.rules)}
+    # How stop strings may begin depends on the prompt, and so does the size of their table.
+    unlike = {(repr(rule), prompt if rule.stop else None): prompt for prompt, rule in enumerate(job.rules)}
     sizes = buckets.join(buckets.sizes(wishes(setup, job, family=family, only=prompt, tables=tables)) for prompt in unlike.values())
-    key_data = np.asarray(jax.random.key_data(job.key_B))
     drafts = autoregressive.MANY if job.speculate is None else job.speculate
-    for number in range(len(key_data)):
+    for number, key_data in enumerate(job.key_data):
         prompt = number // job.samples
         made = buckets.fitted(wishes(setup, job, family=family, only=prompt), sizes)
         known, tokens = job.contexts[prompt], np.array(setup.latest(job.ids[prompt]))
-        yield engine.Request(number, tokens, made, key_data[number], drafts, None if known is None else known.cache)
+        yield engine.Request(number, tokens, made, key_data, drafts, None if known is None else known.cache)
 
 
 def exactly(setup: Setup, job: Job, every: int) -> Iterator[tuple[list[engine.Row], int]]:
     """As `together`, through the engine of one shape, but rows that have not begun are not there yet."""
     running, rows = exact_engine(setup, job), {}
     # One family for all that is exact: another one is another program.
-    for request in requests(setup, job, "constrained"):
-        running.submit(request)
-    while running.busy:
+    waiting = requests(setup, job, "constrained")
+    while True:
+        for request in itertools.islice(waiting, max(running.slots - len(running.queue), 0)):
+            running.submit(request)
+        if not running.busy:
+            return
         rows |= {row.name: row for row in running.step(every)}
         yield [rows[name] for name in sorted(rows)], running.moves
 
 
-def _keys(seed: int | Sequence[int], prompts: int, samples: int) -> Array:
+def _key_data(seed: int | Sequence[int], prompts: int, samples: int) -> np.ndarray:
     seed_B = np.asarray(seed)
     if seed_B.dtype.kind not in "iu" or seed_B.shape not in ((), (prompts,)) or seed_B.min() < 0 or seed_B.max() >= 2**32:
         raise ValueError(f"seed={seed!r}: wanted a whole number from 0 to {2**32 - 1}, or one for each of the {prompts} prompts")
-    return _sample_keys(np.broadcast_to(seed_B, (prompts,)).astype(np.uint32), samples)
+    padded_B = np.zeros(1 << (prompts - 1).bit_length(), np.uint32)
+    padded_B[:prompts] = seed_B
+    return np.asarray(_sample_keys(padded_B, samples))[: prompts * samples]
 
 
 @partial(jax.jit, static_argnames="samples")
 def _sample_keys(seed_B: Array, samples: int) -> Array:
-    """The key of every sample of every prompt: a function of the prompt's seed and the sample's number alone."""
+    """The key data of every sample of every prompt: a function of the prompt's seed and the sample's number alone."""
     keys = jax.vmap(lambda seed: jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(samples)))(seed_B)
-    return keys.reshape(-1)
+    return jax.random.key_data(keys.reshape(-1))

@@ -5,10 +5,11 @@ import functools
 import importlib.resources
 import pathlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 from flaxgen import context, controls, engine, jobs, rules, speed, warming, weights
 from flaxgen import longer as lengths
@@ -79,9 +80,12 @@ class Writer:
         self._setup = jobs.Setup(model, params, text, tuple(sorted(never)), layers, beyond, cache, tuple(processors))
 
     @classmethod
-    def load(cls, folder, **settings) -> "Writer":
-        """The writer of a flaxgen folder, as flaxgen.save, `python -m convert` and `python -m train export` write them."""
-        return cls(*weights.load(folder), **{"rule": weights.describe(folder)["rule"]} | settings)
+    def load(cls, folder, *, dtype: weights.Dtype | None = None, **settings) -> "Writer":
+        """The writer of a flaxgen folder, as flaxgen.save, `python -m convert` and `python -m train export` write them.
+
+        dtype: of its weights, as in flaxgen.load. settings: as of Writer.
+        """
+        return cls(*weights.load(folder, dtype=dtype), **{"rule": weights.describe(folder)["rule"]} | settings)
 
     def __call__(self, prompt: Prompts, **wishes) -> "Result":
         """`samples` continuations of the prompt; for a list of prompts, a list of such lists. The options are those of `write`.
@@ -117,21 +121,22 @@ class Writer:
         alternatives: how many of the likeliest tokens to report at every place. search: flaxgen.chains.beam.Search or contrastive.Search in
         place of draws, by default under a rule that changes nothing; it gives as many texts a prompt as it `returned`, best first.
         """
-        if isinstance(prompt, str | context.Context):
-            raise ValueError(f"prompt={str(prompt)[:20]!r}: wanted a list of texts; write([text])")
         start = time.perf_counter()
         if search is not None:
-            rule = rule or rules.Rule()
-        job = self._job(prompt, rule, samples=samples, tokens=tokens, seed=seed, speculate=speculate, alternatives=alternatives)
+            self._check_search(search, seed, exact)
+            rule = rules.Rule() if rule is None else rule
+        wishes = {"samples": samples, "tokens": tokens, "seed": seed, "speculate": speculate, "alternatives": alternatives}
+        job = self._job(prompt, rule, exact, **wishes)
         if search is not None:
-            return self._searched(job, search, start, exact)
+            return self._searched(job, search, start)
         first, count = None, len(job.ids) * samples
         for rows, moves in (jobs.exactly if exact else jobs.together)(self._setup, job, job.tokens):
-            first = first or (time.perf_counter() if len(rows) == count else None)
+            if first is None and len(rows) == count:
+                first, before = time.perf_counter(), moves
             last, total = rows, moves
         seconds = time.perf_counter() - start
         written = [self._writing(job, number // samples, row) for number, row in enumerate(last)]
-        stats = speed.Stats(sum(len(row.tokens) for row in last), seconds, first - start, total, speed.weight_bytes(self.params))
+        stats = speed.Stats(sum(len(row.tokens) for row in last), seconds, first - start, total - before, speed.weight_bytes(self.params))
         return Result([written[i : i + samples] for i in range(0, count, samples)], stats)
 
     def stream(self, prompt: str | context.Context, **wishes) -> Iterator[str]:
@@ -142,7 +147,7 @@ class Writer:
         exact, rule = wishes.pop("exact", False), wishes.pop("rule", None)
         if unknown := {*wishes} - {"tokens", "seed", "speculate"}:
             raise TypeError(f"stream() takes no {', '.join(sorted(unknown))}; wanted tokens, rule, seed, exact or speculate")
-        job = self._job([prompt], rule, **wishes)
+        job = self._job([prompt], rule, exact, **wishes)
         return self._pieces(job, (jobs.exactly if exact else jobs.together)(self._setup, job, 1))
 
     def write_many(
@@ -152,18 +157,22 @@ class Writer:
         tokens: int | None = None,
         rule: rules.Rule | Sequence[rules.Rule] | None = None,
         seed: int | Sequence[int] = 0,
-        slots: int = jobs.SLOTS,
+        slots: int | None = None,
         exact: bool = False,
         speculate: int | None = None,
         alternatives: int = 0,
     ) -> Iterator[Writing]:
         """One continuation of each prompt, in their order, for thousands of them: a row that is done makes place for the next prompt.
 
-        The options are those of `write`; slots: rows that run at once (`exact` has its own number). A result comes as soon as all before it
-        have; a request that fails raises where its turn comes.
+        The options are those of `write`. slots: rows that run at once, by default 8; `exact` has its own number. A result comes as soon as
+        all before it have. A prompt whose writing fails gives a Writing with an `error`, and the others go on.
         """
-        job = self._job(prompts, rule, tokens=tokens, seed=seed, speculate=speculate, alternatives=alternatives)
-        running = jobs.exact_engine(self._setup, job) if exact else jobs.free_engine(self._setup, job, slots)
+        if exact and slots is not None:
+            raise ValueError(f"slots={slots!r} with exact=True, which has slots of its own; leave one of them out")
+        job = self._job(prompts, rule, exact, tokens=tokens, seed=seed, speculate=speculate, alternatives=alternatives)
+        running = (
+            jobs.exact_engine(self._setup, job) if exact else jobs.free_engine(self._setup, job, jobs.SLOTS if slots is None else slots)
+        )
         return self._in_order(job, running.run(jobs.requests(self._setup, job, "constrained" if exact else None)))
 
     def read(self, text: str, after: context.Context | None = None) -> context.Context:
@@ -173,19 +182,21 @@ class Writer:
         """
         ids = self.text.encode(text)
         self._setup.batch([ids])
-        if after is not None and after.model != self.fingerprint:
-            raise ValueError(f"after={after.text[:20]!r}… was read by another model; read it with this writer")
+        if after is not None and (not isinstance(after, context.Context) or after.model != self.fingerprint):
+            raise ValueError(
+                f"after={getattr(after, 'text', after)!r:.30}: wanted a Context that this very model and cache read; read it again"
+            )
         chain = self._setup.chain(room=self.model.config.positions, chunk=jobs.CHUNK)
         return context.read(chain, self.params, text, ids, self.fingerprint, after)
 
     def load_context(self, folder) -> context.Context:
         """What Context.save wrote; a CheckpointError where another model read it."""
-        return context.load(folder, self._setup.chain().empty(1, self.model.config.positions), self.fingerprint)
+        return context.load(folder, self._setup.chain(), self.fingerprint)
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """A digest of sizes and parameters, by which contexts know their model."""
-        return context.fingerprint(self.model, self.params)
+        return context.fingerprint(self.model, self.params, self._setup.cache)
 
     def warm(
         self,
@@ -238,42 +249,61 @@ class Writer:
         rows = [self.text.encode(one) for one in ([text] if isinstance(text, str) else text)]
         return lengths.curves(self.model, self.params, rows, width=width, layers=self._setup.layers)
 
-    def _job(self, prompts, rule, **wishes) -> jobs.Job:
+    def _job(self, prompts, rule, exact: bool, **wishes) -> jobs.Job:
+        one_of = str | context.Context
+        if isinstance(prompts, one_of) or not isinstance(prompts, Iterable):
+            raise ValueError(f"prompt={prompts!r:.40}: wanted a list of texts or Contexts; for one of them, a list of one")
+        prompts = list(prompts)
+        if wrong := [one for one in prompts if not isinstance(one, one_of)]:
+            raise ValueError(f"prompt={wrong[0]!r:.40}: wanted texts or Contexts")
+        if exact and (wishes.get("speculate") or 0) > jobs.EXACT_DRAFTS:
+            raise ValueError(
+                f"speculate={wishes['speculate']} with exact=True: a step of its one shape checks {jobs.EXACT_DRAFTS} guesses, no more"
+            )
         known = [one for one in prompts if isinstance(one, context.Context)]
         if wrong := [one for one in known if one.model != self.fingerprint]:
-            raise ValueError(f"the context {wrong[0].text[:20]!r}… was read by another model; read it with this writer")
+            raise ValueError(f"the context {wrong[0].text[:20]!r}… was read by another model or kind of cache; read it with this writer")
         if rule is not None and not isinstance(rule, rules.Rule | list | tuple):
             raise ValueError(f"rule={rule!r}: wanted a flaxgen.Rule, such as flaxgen.Rule(top_p=0.9), or a list of them")
-        return jobs.job(self._setup, prompts, rule or self.rule, **wishes)
+        return jobs.job(self._setup, prompts, self.rule if rule is None else rule, **wishes)
 
-    def _searched(self, job: jobs.Job, search, start: float, exact: bool) -> Result:
-        if exact:
-            raise ValueError(f"search={search!r} with exact=True: only draws are exact; leave one of them out")
+    def _check_search(self, search, seed, exact: bool) -> None:
+        if not isinstance(search, beam.Search | contrastive.Search):
+            raise ValueError(f"search={search!r}: wanted a flaxgen.chains.beam.Search or contrastive.Search")
+        if exact or seed != 0:
+            raise ValueError(f"search={search!r} with exact={exact}, seed={seed!r}: only draws are exact or have a seed; leave them out")
+
+    def _searched(self, job: jobs.Job, search, start: float) -> Result:
         sample = jobs.searched(self._setup, job, search)
         seconds, returned = time.perf_counter() - start, len(sample.count_B) // len(job.ids)
         rows = [engine.row(number, sample, number) for number in range(len(sample.count_B))]
         scores = getattr(sample, "score_B", [None] * len(rows))
-        written = [
-            dataclasses.replace(self._writing(job, row.name // returned, row), score=None if score is None else float(score))
-            for row, score in zip(rows, scores, strict=True)
-        ]
+        written = []
+        for row, score in zip(rows, scores, strict=True):
+            one = self._writing(job, row.name // returned, row, fails=score == -np.inf)
+            written.append(dataclasses.replace(one, score=None if score is None else float(score)))
         drawn, moves = sum(len(row.tokens) for row in rows), int(sample.moves_B.max())
         stats = speed.Stats(drawn, seconds, float("nan"), moves, speed.weight_bytes(self.params))
-        return Result([written[i : i + returned] for i in range(0, len(written), returned)], stats)
+        # Fewer than `returned` answers may have been found.
+        several = [[one for one in written[i : i + returned] if one.score != -np.inf] for i in range(0, len(written), returned)]
+        return Result(several, stats)
 
     def _in_order(self, job: jobs.Job, finished: Iterator[engine.Row]) -> Iterator[Writing]:
         rows, turn = {}, 0
         for row in finished:
             rows[row.name] = row
             while turn in rows:
-                yield self._writing(job, turn, rows.pop(turn))
+                yield self._writing(job, turn, rows.pop(turn), fails=True)
                 turn += 1
 
-    def _writing(self, job: jobs.Job, prompt: int, row: engine.Row) -> Writing:
-        if row.error is not None:
+    def _writing(self, job: jobs.Job, prompt: int, row: engine.Row, fails: bool = False) -> Writing:
+        """The row in words; one that ended in an error raises it, unless it may fail."""
+        if row.error is not None and not fails:
             raise type(row.error)(f"prompt {prompt}: {row.error}")
         words = Words(self.text, job.ids[prompt], job.rules[prompt])
-        return Writing(words.push(row.tokens) + words.finish(), row.tokens, row.log_probs, row.finish, row.top)
+        drawn = row.tokens if row.error is None else row.tokens[:-1]
+        text = words.push(drawn) + words.finish()
+        return Writing(text, row.tokens, row.log_probs, row.finish, row.top, error=None if row.error is None else str(row.error))
 
     def _pieces(self, job: jobs.Job, moving: Iterator[tuple[list[engine.Row], int]]) -> Iterator[str]:
         words, seen = Words(self.text, job.ids[0], job.rules[0]), 0

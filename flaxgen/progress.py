@@ -153,9 +153,9 @@ def follow(logit_BV: Array, token_B: Array, controls: Controls, progress: Progre
         stop_B = automata.walk(controls.stop, progress.stop_B, token_B)
         left_B = jnp.maximum(controls.limit_B - count_B, 1)
         reasons[3:3] = [(automata.hit(controls.stop, stop_B), STOP), (automata.over(controls.constraint, walked_B, left_B), COMPLETE)]
-        moves_B = alive_B & ~is_end_B  # an end token is no part of the text
-        changes["constraint_B"] = jnp.where(moves_B, walked_B, progress.constraint_B)
-        changes["stop_B"] = jnp.where(moves_B, stop_B, progress.stop_B)
+        # An end token is no part of a text under a pattern.
+        changes["constraint_B"] = jnp.where(alive_B & ~is_end_B, walked_B, progress.constraint_B)
+        changes["stop_B"] = jnp.where(alive_B, stop_B, progress.stop_B)
     if progress.drawn_BV is not None:
         at_B = jnp.where(alive_B, token_B, progress.drawn_BV.shape[1])
         changes["drawn_BV"] = jax.vmap(lambda drawn_V, at: drawn_V.at[at].add(1, mode="drop"))(progress.drawn_BV, at_B)

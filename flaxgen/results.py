@@ -38,9 +38,9 @@ class Score:
 class Writing:
     """One continuation: its text, the tokens drawn (the end token among them) and the model's log-probability of each.
 
-    finish: "end" (an end token), "length", "stop" (a stop string, which the text no longer holds) or "complete" (regex or choices allow
-    nothing more). top: for every place the likeliest tokens as (id, log-probability), as many as were asked for. score: of a beam, by which
-    its n best are ordered.
+    finish: "end" (an end token), "length", "stop" (a stop string, which the text no longer holds), "complete" (regex or choices allow
+    nothing more); or "broken" or "stuck", with an `error` in words, where write_many could not go on. top: for every place the likeliest
+    tokens as (id, log-probability), as many as were asked for. score: of a beam, by which its n best are ordered.
     """
 
     text: str
@@ -49,6 +49,7 @@ class Writing:
     finish: str
     top: list[list[tuple[int, float]]]
     score: float | None = None
+    error: str | None = None
 
 
 class Words:
@@ -56,12 +57,14 @@ class Words:
 
     def __init__(self, text, prompt: list[int], rule):
         # What a pattern says of a text it says from its first character on, so no blank parts that from the prompt.
-        fresh = rule.regex is not None or rule.choices is not None
-        self._stream = text.stream(after=() if fresh else prompt)
+        patterned = rule.regex is not None or rule.choices is not None
+        self._stream = text.stream(after=() if patterned else prompt)
+        # Nor is the token that ends it part of it, though it may be one that is seen.
+        self._silent = set(text.end if rule.end is None else rule.end) if patterned else set()
         self._stops = stop.Stops(rule.stop) if rule.stop else None
 
     def push(self, ids: list[int]) -> str:
-        piece = "".join([self._stream.push(i) for i in ids])
+        piece = "".join([self._stream.push(i) for i in ids if i not in self._silent])
         return piece if self._stops is None else self._stops.push(piece)
 
     def finish(self) -> str:

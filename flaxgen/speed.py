@@ -16,7 +16,7 @@ PROBE = 1 << 28  # bytes, beyond every cache
 class Stats:
     """Seconds of one call and what it drew.
 
-    tokens: drawn in all rows. seconds: of the whole call. first_token_seconds: until every row had its first token. moves: steps of the
+    tokens: drawn in all rows. seconds: of the whole call. first_token_seconds: until the last row had its first token. moves: steps of the
     decoder after that, each of which reads all weights once. weight_bytes: what it reads then.
     """
 

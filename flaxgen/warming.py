@@ -21,7 +21,10 @@ def warm(
     wishes: dict,
 ) -> dict[str, float]:
     """Seconds by the name of what was compiled; see Writer.warm."""
-    if not 1 <= tables <= len(automata.BUCKETS):
+    for name, sizes in (("batches", batches), ("lengths", lengths), ("tokens", tokens)):
+        if isinstance(sizes, int) or not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
+            raise ValueError(f"{name}={sizes!r}: wanted several whole numbers, such as (1, 8)")
+    if not isinstance(tables, int) or not 1 <= tables <= len(automata.BUCKETS):
         raise ValueError(f"tables={tables!r}: wanted 1 to {len(automata.BUCKETS)}, the sizes of tables there are")
     seconds = {}
     seen = set()
@@ -48,22 +51,20 @@ def _families(families: Sequence[controls.Family], tables: int) -> Iterator[tupl
 
 
 def _timed(rounds: Iterator) -> float:
+    """Seconds of the first two rounds, which run all there is to compile."""
     start = time.perf_counter()
-    for _ in rounds:
+    for _ in itertools.islice(rounds, 2):
         pass
     return time.perf_counter() - start
 
 
 def _job(setup: jobs.Setup, prompts: int, length: int, tokens: int, samples: int, wishes: dict) -> jobs.Job:
-    """Prompts of the first token that may be written, which draw two more."""
+    """Prompts of `length` times the first token that may be written."""
     length = min(length, setup.positions - tokens) if setup.longer == "refuse" else length
     if length < 1:
         raise ValueError(f"tokens={tokens}: the model's context holds {setup.positions}; wanted fewer, so that a prompt has room")
     first = next(number for number in range(setup.model.config.vocab) if number not in {*setup.ban, *setup.text.end})
-    made = jobs.job(
-        setup, [""] * prompts, rules.Rule(max_tokens=2), samples=samples, tokens=tokens, ids=[[first] * length] * prompts, **wishes
-    )
-    return made
+    return jobs.job(setup, [""] * prompts, rules.Rule(), samples=samples, tokens=tokens, ids=[[first] * length] * prompts, **wishes)
 
 
 def _together(setup, batch, length, tokens, samples, family, size, wishes) -> Iterator:
@@ -73,4 +74,7 @@ def _together(setup, batch, length, tokens, samples, family, size, wishes) -> It
 def _through(setup, length, tokens, family, size, slots, wishes) -> Iterator:
     job = _job(setup, 1, length, tokens, 1, wishes)
     running = jobs.exact_engine(setup, job) if slots is None else jobs.free_engine(setup, job, slots)
-    return running.run(jobs.requests(setup, job, family, tables=size))
+    for request in jobs.requests(setup, job, family, tables=size):
+        running.submit(request)
+    while running.busy:
+        yield list(running.step(1))

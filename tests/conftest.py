@@ -6,6 +6,7 @@ import tempfile
 
 import pytest
 
+MAPS = 20_000
 CACHE = pathlib.Path(tempfile.gettempdir()) / f"flaxgen-tests-{os.getuid()}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
@@ -13,6 +14,17 @@ os.environ.setdefault("NPROC", "32")  # threads for sums over simulated devices,
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Forgets compiled programs before their memory maps are as many as a process may have (65,530): then the compiler would crash."""
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
+        import jax
+
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

@@ -85,7 +85,9 @@ def prompt(
     rule: one for all rows, or one for each. limit: tokens a row may draw at most. end: ids that end a row once drawn; ban: ids never drawn.
     text: the tokenizer, which rules with words in them need, with `vocab`, the rows of the model's embedding.
     """
-    vocab = vocab or (MANY if text is None else len(text))
+    if text is not None and vocab is None:
+        raise ValueError("text is given without vocab; give the rows of the model's embedding too, model.config.vocab")
+    vocab = vocab or MANY
     wishes = rules.spread(rule or rules.Rule(), len(token_BT))
     made = controls.controls(wishes, vocab=vocab, limit=limit, end=end, ban=ban, text=text)
     return begin(np.asarray(token_BT, np.int32), np.asarray(length_B, np.int32), made)
@@ -152,8 +154,10 @@ class Autoregressive:
             raise ValueError(
                 f"steps={steps} is more than this chain's room for {self.room} tokens; use Autoregressive(model, room={steps})"
             )
+        if self.drafts and limit_B.max() > self.room:
+            # A step may draw several tokens, and only the limit ends the row then.
+            raise ValueError(f"limit={limit_B.max()} with drafts={self.drafts}: wanted at most room={self.room} tokens for every row")
         read_B = length_B + (0 if given.context is None else np.asarray(given.context.length_B))
-        # A step may draw several tokens where the chain guesses, and only the limit ends the row then.
         longest = int((read_B + (limit_B.astype(np.int64) if self.drafts else np.minimum(limit_B, steps))).max())
         if self.slide:
             if not self.chunk or self.slide + self.drafts >= config.positions or read_B.max() > config.positions:

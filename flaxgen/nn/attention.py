@@ -67,6 +67,12 @@ def rewind(cache: Cache, length_B: Array) -> Cache:
     return cache.replace(rank_BS=jnp.where(kept_BS, cache.rank_BS, HIDDEN), length_B=jnp.minimum(cache.length_B, length_B))
 
 
+def narrow(cache: Cache, slots: int) -> Cache:
+    """The same cache without the slots behind the first `slots`, which the caller knows to be empty."""
+    k = jax.tree.map(lambda leaf: leaf[..., :slots], cache.k)
+    return Cache(k, jax.tree.map(lambda leaf: leaf[:, :, :slots], cache.v), cache.rank_BS[:, :slots], cache.length_B)
+
+
 def widen(cache: Cache, slots: int) -> Cache:
     """The same cache with room for `slots` tokens a row."""
     more = slots - cache.rank_BS.shape[1]

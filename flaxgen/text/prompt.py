@@ -16,20 +16,28 @@ def buckets(longest: int) -> tuple[int, ...]:
 
 
 def batch(
-    prompts: Sequence[Sequence[int]], *, vocab: int, positions: int, new: int = 0, pad: int = 0, widths: Sequence[int] | None = None
+    prompts: Sequence[Sequence[int]],
+    *,
+    vocab: int,
+    positions: int,
+    new: int | Sequence[int] = 0,
+    pad: int = 0,
+    widths: Sequence[int] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """(token_BT, length_B): the prompts as rows of int32, padded on the right with `pad` to the smallest width that holds the longest.
 
         batch([[5, 6, 7], [8]], vocab=9, positions=64)  ->  [[5 6 7 0 … 0], [8 0 0 0 … 0]] of width 16, and [3 1]
 
-    vocab: rows of the embedding. positions: the model's context, which must hold each prompt and `new` tokens more. widths: by default
-    `buckets(positions)`. A ValueError names the prompt that is empty, too long, or holds what is no id: JAX would read another row instead.
+    vocab: rows of the embedding. positions: the model's context, which must hold each prompt and `new` tokens more, a number or one a
+    prompt. widths: by default `buckets(positions)`. A ValueError names the prompt that is empty, too long, or holds what is no id: JAX
+    would read another row instead.
     """
     if not len(prompts):
         raise ValueError("prompts: got none, wanted at least one; give a list of lists of token ids")
     if not 0 <= pad < vocab:
         raise ValueError(f"pad: got {pad}, wanted an id from 0 to {vocab - 1}; give one of the model's ids")
-    rows = [_checked(number, prompt, vocab, positions, new) for number, prompt in enumerate(prompts)]
+    more = np.broadcast_to(new, (len(prompts),)).tolist()
+    rows = [_checked(number, prompt, vocab, positions, more[number]) for number, prompt in enumerate(prompts)]
     widths = buckets(positions) if widths is None else tuple(widths)
     length_B = np.array([len(row) for row in rows], np.int32)
     fitting = [width for width in widths if width >= length_B.max()]

@@ -117,9 +117,9 @@ class Writer:
         prompt, seed and sample number draw the same noise whatever other prompts stand beside it.
         exact: tokens and log-probabilities are equal to the last bit whatever else is in the call, however it is cut into calls, and from a
         Context or not; slower (README.md). speculate: so many tokens a step are guessed by looking them up in the text so far, and checked:
-        the same tokens, sooner where a text copies. By default none, and 3 under `exact`, where they cost nothing more.
-        alternatives: how many of the likeliest tokens to report at every place. search: flaxgen.chains.beam.Search or contrastive.Search in
-        place of draws, by default under a rule that changes nothing; it gives as many texts a prompt as it `returned`, best first.
+        the same tokens (but for rounding, unless `exact`), sooner where a text copies. By default none, and 3 under `exact`, where they
+        cost nothing more. alternatives: how many of the likeliest tokens to report at every place. search: flaxgen.chains.beam.Search or
+        contrastive.Search in place of draws, by default under a rule that changes nothing; as many texts a prompt as it `returned`.
         """
         start = time.perf_counter()
         if search is not None:

@@ -139,12 +139,13 @@ def _column(name: str, value, rows: int) -> list:
     if name == "max_tokens" and value is None:
         return [None] * rows
     kind, low, high = _RANGES[name]
+    least, most = min(low, float(kind(low))), max(high, float(kind(high)))  # a column that was checked before has been rounded
     what = "a whole number" if kind is np.int32 else "a number"
     try:
         column = np.asarray(value)
         whole = np.issubdtype(column.dtype, np.integer)
         good = whole or (kind is np.float32 and np.issubdtype(column.dtype, np.floating))
-        good = good and column.shape in ((), (rows,)) and bool(np.all((column >= low) & (column <= high)))
+        good = good and column.shape in ((), (rows,)) and bool(np.all((column >= least) & (column <= most)))
     except (TypeError, ValueError):
         good = False
     if not good:

@@ -85,9 +85,7 @@ def prompt(
     rule: one for all rows, or one for each. limit: tokens a row may draw at most. end: ids that end a row once drawn; ban: ids never drawn.
     text: the tokenizer, which rules with words in them need, with `vocab`, the rows of the model's embedding.
     """
-    if text is not None and vocab is None:
-        raise ValueError("text is given without vocab; give the rows of the model's embedding too, model.config.vocab")
-    vocab = vocab or MANY
+    vocab = vocab or (MANY if text is None else len(text))
     wishes = rules.spread(rule or rules.Rule(), len(token_BT))
     made = controls.controls(wishes, vocab=vocab, limit=limit, end=end, ban=ban, text=text)
     return begin(np.asarray(token_BT, np.int32), np.asarray(length_B, np.int32), made)
@@ -150,10 +148,13 @@ class Autoregressive:
                 raise ValueError(
                     f"{name} token ids run from {ids.min()} to {ids.max()}; the model's vocabulary has ids 0 to {config.vocab - 1}"
                 )
-        if steps > self.room:
+        tables = given.controls.constraint
+        if tables is not None and tables.class_BV.shape[1] != config.vocab:
             raise ValueError(
-                f"steps={steps} is more than this chain's room for {self.room} tokens; use Autoregressive(model, room={steps})"
+                f"tables over {tables.class_BV.shape[1]} tokens, the model's vocabulary has {config.vocab}; give prompt() its vocab="
             )
+        if steps > self.room:
+            raise ValueError(f"steps={steps} is more than this chain's room for {self.room} tokens; make the chain with room={steps}")
         if self.drafts and limit_B.max() > self.room:
             # A step may draw several tokens, and only the limit ends the row then.
             raise ValueError(f"limit={limit_B.max()} with drafts={self.drafts}: wanted at most room={self.room} tokens for every row")

@@ -1,16 +1,15 @@
 """The command `flaxgen`: write and score text with a model folder, one text or a file of them."""
 
-import contextlib
 import dataclasses
-import json
 import os
 import pathlib
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Annotated, Literal
 
 import tyro
+
+from flaxgen import terminal
 
 DESCRIPTION = """Generative models in JAX: continue a text, or measure how likely it is.
 
@@ -114,27 +113,27 @@ def write(
         debug: Show the whole trace of an error.
     """
     search = _search(beams, samples, seed, exact)
-    text = _given(prompt, file)
+    text = terminal.given(prompt, file)
     writer = _writer(model, longer=longer)
     wishes = {"tokens": tokens, "rule": rule.changed(_drawn_by(writer, beams)), "seed": seed, "exact": exact, **search}
     if json:
-        with _waiting("writing"):
+        with terminal.waiting("writing"):
             written = writer.write([text], samples=1 if beams else samples, **wishes)
         facts = ("text", "tokens", "log_probs", "finish", *(["score"] if beams else []))
         samples_of = [{name: getattr(one, name) for name in facts} for one in written[0]]
-        _print_json(prompt=text, seed=seed, samples=samples_of, tokens_per_second=written.stats.tokens_per_second)
+        terminal.print_json(prompt=text, seed=seed, samples=samples_of, tokens_per_second=written.stats.tokens_per_second)
     elif samples == 1 and not beams:
         pieces = writer.stream(text, **wishes)
-        with _waiting("reading the prompt"):
+        with terminal.waiting("reading the prompt"):
             first = next(pieces, "")
-        _show(text + first)
+        terminal.show(text + first)
         for piece in pieces:
-            _show(piece)
-        _show("\n")
+            terminal.show(piece)
+        terminal.show("\n")
     else:
-        with _waiting("writing"):
+        with terminal.waiting("writing"):
             several = writer(text, samples=1 if beams else samples, **wishes)
-        _show("\n\n".join(f"[{number}] {text}{one}".rstrip() for number, one in enumerate(several, 1)) + "\n")
+        terminal.show("\n\n".join(f"[{number}] {text}{one}".rstrip() for number, one in enumerate(several, 1)) + "\n")
 
 
 def score(
@@ -168,31 +167,31 @@ def score(
     if json and by_position:
         raise ValueError("--by-position prints a table, not JSON; leave out one of the two")
     if by_position:
-        _print_by_position([_given(text, None) for text in texts] or [_given(None, file)], model, png)
+        _print_by_position([terminal.given(text, None) for text in texts] or [terminal.given(None, file)], model, png)
         return
-    lines = [_given(text, None) for text in texts] or [line for line in _given(None, file).split("\n") if line.strip()]
+    lines = [terminal.given(text, None) for text in texts] or [line for line in terminal.given(None, file).split("\n") if line.strip()]
     writer = _writer(model)
-    with _waiting("reading"):
+    with terminal.waiting("reading"):
         scores = writer.score(lines)
     if json:
         rows = [
             {"text": text, "log_probability": one.total, "perplexity": one.perplexity, "tokens": one.tokens, "log_probs": one.log_probs}
             for text, one in zip(lines, scores, strict=True)
         ]
-        _print_json(scores=rows)
+        terminal.print_json(scores=rows)
         return
-    _show("log-probability  tokens  perplexity  text\n")
+    terminal.show("log-probability  tokens  perplexity  text\n")
     for text, one in zip(lines, scores, strict=True):
-        _show(f"{one.total:15.2f}  {len(one.log_probs):6d}  {one.perplexity:10.2f}  {text}\n")
+        terminal.show(f"{one.total:15.2f}  {len(one.log_probs):6d}  {one.perplexity:10.2f}  {text}\n")
 
 
 def _print_by_position(texts: list[str], model: pathlib.Path | None, png: pathlib.Path | None) -> None:
     from flaxgen.measure import by_position as places
 
     writer = _writer(model)
-    with _waiting("reading"):
+    with terminal.waiting("reading"):
         curves = writer.by_position(texts)
-    _show(places.table(curves) + "\n")
+    terminal.show(places.table(curves) + "\n")
     if png is not None:
         places.draw(curves, png, trained=writer.model.config.positions)
 
@@ -205,7 +204,7 @@ def many(
     tokens: Whole = None,
     rule: Rule = Choosing(),
     seed: int = 0,
-    slots: int = 8,
+    slots: Whole = None,
     exact: Switch = False,
     debug: Switch = False,
 ) -> None:
@@ -223,7 +222,7 @@ def many(
         tokens: How many tokens at most for each prompt.
         rule: How a token is chosen.
         seed: The same seed draws the same texts again.
-        slots: How many are written at once; a text that is done makes place for the next.
+        slots: How many are written at once, by default 8; a text that is done makes place for the next.
         exact: Draw the same bits whatever is drawn beside them; slower.
         debug: Show the whole trace of an error.
     """
@@ -232,7 +231,7 @@ def many(
     prompts = files.prompts(source, target)
     writer = _writer(model)
     wishes = {"tokens": tokens, "rule": rule.changed(writer.rule), "seed": seed, "slots": slots, "exact": exact}
-    with _counting() as on_line:
+    with terminal.counting() as on_line:
         failed = files.run(writer, prompts, target, on_line=on_line, **wishes)
     if failed:
         print(f"flaxgen: {failed} of {len(prompts)} prompts failed; see the lines with an error in {target}", file=sys.stderr)
@@ -266,32 +265,8 @@ def main() -> None:
         sys.exit(FAILED)
 
 
-def _given(prompt: str | None, file: pathlib.Path | None) -> str:
-    """The text of the argument, the file or standard input, whichever there is."""
-    if prompt is not None and file is not None:
-        raise ValueError("both a text and --file are given; keep one of them")
-    if file is not None:
-        try:
-            raw = file.read_bytes()
-        except OSError as error:
-            raise ValueError(f"--file {file} cannot be read ({error.strerror}); name a text file") from None
-    elif prompt is None:
-        if sys.stdin.isatty():
-            raise ValueError("no text given; write it behind the command, name a --file, or pipe it in:  flaxgen write 床前明月光")
-        raw = sys.stdin.buffer.read()
-    else:
-        raw = os.fsencode(prompt)
-    try:
-        text = raw.decode("utf-8").removeprefix("\ufeff").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"the text is not UTF-8 (byte {error.start} of {len(raw)}); save it as UTF-8 first") from None
-    if not text.strip():
-        raise ValueError("the text is empty; give the model something to continue, such as 床前明月光")
-    return text if prompt is not None else text.rstrip("\n")
-
-
 def _writer(model: pathlib.Path | None, **settings):
-    with _waiting("loading"):
+    with terminal.waiting("loading"):
         from flaxgen import compilation, pipelines
 
         compilation.keep()
@@ -317,48 +292,6 @@ def _drawn_by(writer, beams: int):
     from flaxgen import rules
 
     return rules.Rule() if beams else writer.rule
-
-
-@contextlib.contextmanager
-def _counting() -> Iterator[Callable[[int, int, int], None]]:
-    """A progress bar of lines on standard error, with tokens a second, where a person watches."""
-    from rich import console, progress
-
-    where = console.Console(stderr=True)
-    columns = (
-        "{task.description}",
-        progress.BarColumn(),
-        progress.MofNCompleteColumn(),
-        progress.TimeRemainingColumn(),
-        "{task.fields[speed]}",
-    )
-    with progress.Progress(*columns, console=where, disable=not sys.stderr.isatty()) as bar:
-        task, start, drawn = bar.add_task("writing", total=None, speed=""), time.monotonic(), 0
-
-        def on_line(done: int, total: int, tokens: int) -> None:
-            nonlocal drawn
-            drawn += tokens
-            bar.update(task, completed=done, total=total, speed=f"{drawn / (time.monotonic() - start):.0f} tokens/s")
-
-        yield on_line
-
-
-@contextlib.contextmanager
-def _waiting(what: str) -> Iterator[None]:
-    """A spinner on standard error while something takes its time, where a person watches."""
-    from rich import console
-
-    with console.Console(stderr=True).status(f"{what} …") if sys.stderr.isatty() else contextlib.nullcontext():
-        yield
-
-
-def _show(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
-
-
-def _print_json(**facts) -> None:
-    _show(json.dumps(facts, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

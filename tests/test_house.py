@@ -45,7 +45,7 @@ FLOORS = (
     ("flaxgen.jobs",),
     ("flaxgen.warming", "flaxgen.results"),
     ("flaxgen.pipelines",),
-    ("flaxgen", "flaxgen.cli"),
+    ("flaxgen", "flaxgen.cli", "flaxgen.terminal", "flaxgen.many"),
 )
 
 

@@ -228,13 +228,13 @@ def _key_data(seed: int | Sequence[int], prompts: int, samples: int) -> np.ndarr
     seed_B = np.asarray(seed)
     if seed_B.dtype.kind not in "iu" or seed_B.shape not in ((), (prompts,)) or seed_B.min() < 0 or seed_B.max() >= 2**32:
         raise ValueError(f"seed={seed!r}: wanted a whole number from 0 to {2**32 - 1}, or one for each of the {prompts} prompts")
-    padded_B = np.zeros(1 << (prompts - 1).bit_length(), np.uint32)
-    padded_B[:prompts] = seed_B
-    return np.asarray(_sample_keys(padded_B, samples))[: prompts * samples]
+    seeds = np.broadcast_to(seed_B, (prompts,)).tolist()
+    # One seed at a time: no number of prompts is another program.
+    data = {one: np.asarray(_sample_keys(np.uint32(one), samples)) for one in set(seeds)}
+    return np.concatenate([data[one] for one in seeds])
 
 
 @partial(jax.jit, static_argnames="samples")
-def _sample_keys(seed_B: Array, samples: int) -> Array:
-    """The key data of every sample of every prompt: a function of the prompt's seed and the sample's number alone."""
-    keys = jax.vmap(lambda seed: jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(samples)))(seed_B)
-    return jax.random.key_data(keys.reshape(-1))
+def _sample_keys(seed: Array, samples: int) -> Array:
+    """The key data of the samples of a prompt: a function of the prompt's seed and the sample's number alone."""
+    return jax.random.key_data(jax.vmap(partial(jax.random.fold_in, jax.random.key(seed)))(jnp.arange(samples)))

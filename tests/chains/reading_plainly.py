@@ -5,7 +5,6 @@ import math
 import re
 
 import numpy as np
-
 import searches
 
 _erf = np.vectorize(math.erf)

@@ -3,9 +3,9 @@
 import itertools
 
 from hypothesis import example, given, settings
+from test_wordpiece import TEXTS, TINY
 
 from flaxgen.text import spans
-from test_wordpiece import TEXTS, TINY
 
 
 @settings(max_examples=300, deadline=None)

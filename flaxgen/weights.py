@@ -1,6 +1,6 @@
 """A model on disk: config.json, model.safetensors, the tokenizer's files and a README.md in one folder.
 
-    config.json   {"format": "flaxgen-1", "architecture": "transformer", "config": {sizes}, "text": {tokenizer},
+    config.json   {"format": "flaxgen-1", "architecture": its name (models.architectures), "config": {sizes}, "text": {tokenizer},
                    "end": [ids], "rule": {what a Writer draws by, unless told otherwise; see rules.as_json}, "source": {...}}
 
 The text section's "reserved" counts rows of the embedding that no entry of the vocabulary uses. "weights": "int8" says that kernels and
@@ -19,8 +19,8 @@ import numpy as np
 import flaxgen.text
 from flaxgen import disk, errors, folders, rules, tensors
 from flaxgen.errors import Incomplete, Mismatch
-from flaxgen.models import config as sizes
-from flaxgen.models import int8, transformer
+from flaxgen.models import architectures, int8
+from flaxgen.models.config import Application
 from flaxgen.protocols import Array, Params
 
 FORMAT = "flaxgen-1"
@@ -67,7 +67,7 @@ def dequantize(params: Params) -> Params:
 
 
 def describe(folder) -> dict[str, Any]:
-    """The checked config.json of a flaxgen folder, its "config" section as a Config and its "rule" as a Rule."""
+    """The checked config.json of a flaxgen folder, its "config" section as the architecture's Config and its "rule" as a Rule."""
     folder = pathlib.Path(folder)
     path = folder / "config.json"
     if not path.is_file():
@@ -82,12 +82,10 @@ def describe(folder) -> dict[str, Any]:
             f'{path}: "format" is {card.get("format")!r}, wanted {FORMAT!r}; this is not a flaxgen folder. '
             f"Convert it first: `python -m convert {folder} TARGET`"
         )
-    if card.get("architecture") != "transformer":
-        raise Mismatch(f'{path}: "architecture" is {card.get("architecture")!r}, wanted "transformer"; a newer flaxgen may read it')
     try:
-        card["config"] = sizes.Config(**card.get("config", {}))
-    except (TypeError, ValueError) as error:
-        raise Mismatch(f'{path}: "config": {error}; restore the file as it was written') from None
+        card["config"] = architectures.config(card.get("architecture"), card.get("config"))
+    except ValueError as error:
+        raise Mismatch(f"{path}: {error}") from None
     _check_end(path, card)
     if card.setdefault("weights", "float") not in ("float", "int8"):
         raise Mismatch(f'{path}: "weights" is {card["weights"]!r}, wanted "float" or "int8"; a newer flaxgen may read it')
@@ -104,18 +102,19 @@ def _check_end(path: pathlib.Path, card: dict) -> None:
         raise Mismatch(f'{path}: "end" is {end!r}, wanted a list of token ids from 0 to {vocab - 1}, or null')
 
 
-def load(folder, *, dtype: Dtype | None = None):
+def load(folder, *, dtype: Dtype | None = None, application: Application | None = None):
     """(model, params, text) of a flaxgen folder; text is None where the folder holds no vocabulary.
 
     dtype is that of parameters and activations. By default it is what the file holds, but on a CPU always float32 for bfloat16, whose
     products are fifteen times slower there. "int8" rounds kernels and token embedding to a byte, or reads them as they are where the file
     holds them so; all else is float32 then, and activations are bfloat16, on a CPU float32.
+    application: who sees whom in a Transformer ("lm", "encoder" or "unilm", see models.config), by default what the folder says.
     Every checksum, shape, type and name is verified; a CheckpointError names what is wrong.
     """
     folder = pathlib.Path(folder)
     _check_dtype(dtype)
     card = describe(folder)
-    config, on_cpu = card["config"], jax.default_backend() == "cpu"
+    config, on_cpu = _applied(card["config"], application), jax.default_backend() == "cpu"
     entries = tensors.index(folder)
     if config.layers > len(entries):
         raise Mismatch(
@@ -130,16 +129,31 @@ def load(folder, *, dtype: Dtype | None = None):
     arrays = _in_dtype(folder, config, dtype, lambda name: tensors.read(entries[name]))
     flat = {name: jax.device_put(array, may_alias=True) for name, array in arrays}
     activations = dtype if dtype != "int8" else "float32" if on_cpu else "bfloat16"
-    return transformer.Transformer(config, np.dtype(activations)), nest(flat), text
+    return architectures.module(config, np.dtype(activations)), nest(flat), text
 
 
-def _shapes(config: sizes.Config, kind: str) -> dict[str, tuple[int, ...]]:
-    return int8.shapes(config) if kind == "int8" else sizes.shapes(config)
+def _applied(config, application: Application | None):
+    if application is None:
+        return config
+    if application not in get_args(Application) or config.architecture != "transformer":
+        raise ValueError(
+            f"application={application!r} of a {config.architecture}; wanted one of {', '.join(get_args(Application))}, of a transformer"
+        )
+    if application != "encoder" and not config.speaks:
+        raise ValueError(
+            f"application={application!r}: the model has no head that gives logits (its outputs: {', '.join(config.outputs) or 'none'}); "
+            "convert it from a checkpoint with its MLM head, or use it as an encoder"
+        )
+    return dataclasses.replace(config, application=application)
 
 
-def _in_dtype(where, config: sizes.Config, dtype: str | None, read: Callable[[str], np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
+def _shapes(config, kind: str) -> dict[str, tuple[int, ...]]:
+    return int8.shapes(config) if kind == "int8" else config.shapes()
+
+
+def _in_dtype(where, config, dtype: str | None, read: Callable[[str], np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     """Every tensor in `dtype` (None: as it is), one at a time, from what `read` gives of them in floating-point numbers or in int8."""
-    for name in sizes.shapes(config):
+    for name in config.shapes():
         array = read(name)
         scale = _checked_scale(where, f"{name}_scale", read(f"{name}_scale")) if array.dtype == np.int8 else None
         if dtype == "int8" and int8.coded(name):
@@ -229,7 +243,7 @@ def save(
         dtype = "int8"
     card = {
         "format": FORMAT,
-        "architecture": "transformer",
+        "architecture": config.architecture,
         "config": dataclasses.asdict(config),
         "text": None,
         "end": end,

@@ -20,6 +20,7 @@ FLOORS = (
         "flaxgen.tensors",
         "flaxgen.protocols",
         "flaxgen.models.config",
+        "flaxgen.models.architectures",
         "flaxgen.compilation",
     ),
     (

@@ -188,7 +188,8 @@ class Autoregressive:
         else:
             valid_BT = jnp.arange(given.token_BT.shape[1])[None] < given.length_B[:, None]
             read = () if given.context is None else (given.context,)
-            hidden_BTD, caches = self._forward(params, given.token_BT, valid_BT, (*read, self.empty(*given.token_BT.shape)))
+            caches = (*read, self.empty(*given.token_BT.shape))
+            hidden_BTD, caches = self._forward(params, given.token_BT, valid_BT, caches)
             last_BTD = _each(jnp.take_along_axis(hidden_BTD, given.length_B[:, None, None] - 1, axis=1), rows)
             cache = self.empty(rows, self.room)
         return _first(self, params, key_B, given.replace(context=None), caches, cache, last_BTD)
@@ -321,7 +322,7 @@ def _draw(chain: Autoregressive, params: Params, hidden_BTD: Array, fed_BT: Arra
     hidden_BTD: what the model made of fed_BT. A guess is right when it is what the row draws anyway: the draw is a function of logits, key
     and place, so guessing changes no token (Leviathan et al. 2023 with a deterministic sampler).
     """
-    logit_BTV = chain.model.apply(params, hidden_BTD, method=transformer.Transformer.unembed)
+    logit_BTV = chain.model.apply(params, hidden_BTD, method="unembed")
     # Nothing of the rule is fused with the model: whatever a rule holds, the bits of the logits are the same.
     logit_BTV = jax.lax.optimization_barrier(logit_BTV)
     before, running_B = state.progress, state.progress.finish_B == progress.RUNNING

@@ -158,7 +158,7 @@ def _unit(hidden_BTD: Array) -> Array:
 @partial(jax.jit, static_argnums=0)
 def _propose(chain: Contrastive, params: Params, memory: Memory, state: State) -> tuple[Array, Array, Array]:
     """The model's logits, and the likeliest tokens under the rule with their probabilities."""
-    logit_BV = chain.model.apply(params, state.last_BTD, method=transformer.Transformer.unembed)[:, 0]
+    logit_BV = chain.model.apply(params, state.last_BTD, method="unembed")[:, 0]
     allowed_BV = progress.adjust(logit_BV, memory.controls, memory.bias_BV, memory.past, state.progress, chain.processors)
     top_BW, token_BW = sampling.likeliest(allowed_BV, chain.candidates)
     return logit_BV, jnp.exp(top_BW - jax.nn.logsumexp(allowed_BV, axis=-1, keepdims=True)), token_BW
@@ -205,6 +205,10 @@ def _adopt(answer: Cache, fresh: Cache, at_B: Array, slot_B: Array) -> Cache:
 
     k = jax.tree.map(put(lambda old, new, at, slot: old.at[..., slot].set(new[at][..., 0], mode="drop")), answer.k, fresh.k)
     v = jax.tree.map(put(lambda old, new, at, slot: old.at[:, slot].set(new[at][:, 0], mode="drop")), answer.v, fresh.v)
-    rank_BT = jax.vmap(lambda rank_W, at: rank_W[at])(fresh.rank_BS.reshape(rows, -1), at_B)[:, None]
-    length_B = answer.length_B + (slot_B < answer.rank_BS.shape[1])
-    return Cache(k, v, place(answer.rank_BS, rank_BT, slot_B[:, None]), length_B)
+
+    def put_number(old_BS, new_BS):
+        new_BT = jax.vmap(lambda new_W, at: new_W[at])(new_BS.reshape(rows, -1), at_B)[:, None]
+        return place(old_BS, new_BT, slot_B[:, None])
+
+    numbers = jax.tree.map(put_number, (answer.rank_BS, answer.position_BS), (fresh.rank_BS, fresh.position_BS))
+    return Cache(k, v, numbers[0], answer.length_B + (slot_B < answer.rank_BS.shape[1]), numbers[1])

@@ -88,7 +88,7 @@ class Config:
                 raise ValueError(f"config field {name!r} is {value!r}; wanted a number from {low} up to {high}")
         self._check_outputs()
         if self.position != "learned" and self.head_width % 2:
-            raise ValueError(f"heads of width {self.head_width} with {self.position!r} positions; wanted an even width, for sines and cosines")
+            raise ValueError(f"heads of width {self.head_width} with {self.position!r} positions; wanted an even width: half is sines")
 
     def _check_outputs(self):
         known = get_args(Output)

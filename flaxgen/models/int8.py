@@ -6,8 +6,6 @@ beside them. Positions, norms and biases stay as they are: together they are und
 
 import numpy as np
 
-from flaxgen.models import config as sizes
-
 LARGEST = 127
 
 
@@ -16,10 +14,10 @@ def coded(path: str) -> bool:
     return path.endswith("/kernel") or path.endswith("embed/token/embedding")
 
 
-def shapes(config: sizes.Config) -> dict[str, tuple[int, ...]]:
-    """`config.shapes` with the scales, each after what it scales."""
+def shapes(config) -> dict[str, tuple[int, ...]]:
+    """`config.shapes()` with the scales, each after what it scales."""
     tree = {}
-    for path, shape in sizes.shapes(config).items():
+    for path, shape in config.shapes().items():
         tree[path] = shape
         if coded(path):
             tree[f"{path}_scale"] = shape[:-1]

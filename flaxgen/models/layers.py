@@ -8,7 +8,7 @@ from jax.sharding import PartitionSpec
 
 from flaxgen.models import transformer
 from flaxgen.models.config import block_name
-from flaxgen.nn import attention, blocks
+from flaxgen.nn import blocks
 from flaxgen.protocols import Array, Params
 
 Loop = Literal["unroll", "scan"]
@@ -23,15 +23,15 @@ def init(model: transformer.Transformer, key: Array, loop: Loop) -> Params:
     """
     end_key, layer_key = jax.random.split(key)
     token_BT = jnp.zeros((1, 1), jnp.int32)
-    ends = model.init(end_key, token_BT, method=lambda self, token_BT: self.leave(self.embed(token_BT, token_BT)))
-    sight, _ = attention.look(token_BT + 1, token_BT == 0, ())
+    ends = model.init(end_key, token_BT, method=lambda self, token_BT: self.read_off(self.leave(self.embed(*[token_BT] * 3))))
+    _, sight, _ = model.apply(ends, token_BT, rank_BT=token_BT + 1, method=transformer.Transformer.enter)
     x_BTD = jnp.zeros((1, 1, model.config.width), model.dtype)
     block = transformer.Block(model.config)
 
     def draw(layer):
         return block.init(jax.random.fold_in(layer_key, layer), x_BTD, (), sight)["params"]
 
-    params = {"params": ends["params"] | {"block": jax.vmap(draw)(jnp.arange(model.config.layers))}}
+    params = {"params": ends["params"] | {"block": jax.vmap(draw)(jnp.arange(model.config.stored_layers))}}
     return transformer.unstack(params) if loop == "unroll" else params
 
 
@@ -41,14 +41,15 @@ def hidden(
     token_BT: Array,
     *,
     valid_BT: Array | None = None,
+    segment_BT: Array | None = None,
     floor_BT: Array | None = None,
     key_B: Array | None = None,
     remat: Remat = "none",
     spread: tuple[str, ...] = (),
 ) -> Array:
-    """hidden_BTD, what the output head reads: by one scanned layer where the parameters are stacked, else layer by layer.
+    """hidden_BTD, what the heads read: by one scanned layer where the parameters are stacked, else layer by layer.
 
-    valid_BT, floor_BT and key_B as in Transformer.__call__.
+    valid_BT, segment_BT, floor_BT and key_B as in Transformer.__call__.
     remat: what a layer leaves for the backward pass, which computes the rest again. "none": everything. "full": its input alone.
         "dots": also what its kernels give (q, k, v, o, up: 8 widths a token with an MLP of 4), so attention, gelu and norms are done again.
     spread: the axes of the mesh (jax.set_mesh) over which the rows lie, held to before and after each layer; () leaves it to the compiler.
@@ -58,7 +59,8 @@ def hidden(
         return jax.lax.with_sharding_constraint(x_BTD, PartitionSpec(spread)) if spread else x_BTD
 
     tree = params["params"]
-    x_BTD, sight, _ = model.apply(params, token_BT, valid_BT, floor_BT=floor_BT, method=transformer.Transformer.enter)
+    given = {"floor_BT": floor_BT, "segment_BT": segment_BT}
+    x_BTD, sight, _ = model.apply(params, token_BT, valid_BT, **given, method=transformer.Transformer.enter)
     block = transformer.Block(model.config)
 
     def layer(x_BTD, own, index):
@@ -70,9 +72,13 @@ def hidden(
         # before it orders the work and saves no memory, so on a CPU rematerialise with "scan".
         layer = jax.checkpoint(layer, policy=POLICIES[remat], prevent_cse=not scanned)
     x_BTD = hold(x_BTD)
-    if scanned:
-        x_BTD, _ = jax.lax.scan(lambda x_BTD, xs: (layer(x_BTD, *xs), None), x_BTD, (tree["block"], jnp.arange(model.config.layers)))
+    number_L = jnp.arange(model.config.layers)
+    if scanned and model.config.sharing == "all":
+        own = jax.tree.map(lambda leaf: leaf[0], tree["block"])
+        x_BTD, _ = jax.lax.scan(lambda x_BTD, index: (layer(x_BTD, own, index), None), x_BTD, number_L)
+    elif scanned:
+        x_BTD, _ = jax.lax.scan(lambda x_BTD, xs: (layer(x_BTD, *xs), None), x_BTD, (tree["block"], number_L))
     else:
         for index in range(model.config.layers):
-            x_BTD = layer(x_BTD, tree[block_name(index)], index)
+            x_BTD = layer(x_BTD, tree[block_name(index % model.config.stored_layers)], index)
     return model.apply(params, x_BTD, method=transformer.Transformer.leave)

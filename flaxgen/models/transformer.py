@@ -1,4 +1,4 @@
-"""The Transformer: GPT-2 and GPT2_ML as one module, the loop over its layers from the host, and how a mesh holds its parameters."""
+"""The Transformer: GPT-2, GPT2_ML, BERT and its kin as one module, the loop over its layers from the host, and how a mesh holds it."""
 
 from functools import partial
 from typing import Literal
@@ -11,53 +11,121 @@ from jax.sharding import PartitionSpec
 
 from flaxgen import sharding
 from flaxgen.models.config import Config, block_name
-from flaxgen.nn import attention, blocks
+from flaxgen.nn import attention, blocks, sinusoidal
 from flaxgen.protocols import Array, Params
+
+Head = Literal["logits", "mlm", "hidden", "pool", "nsp", "discriminator"]
+
+
+def norm(config: Config, name: str | None = None) -> nn.Module:
+    """A norm of the model's kind."""
+    made = blocks.BareNorm if config.norm == "bare" else blocks.LayerNorm
+    return made(config.epsilon, name=name)
+
+
+def dense(config: Config, out: int, name: str | None = None) -> blocks.Dense:
+    """A dense layer of the model's kind."""
+    return blocks.Dense(out, config.init_range, config.norm != "bare", name=name)
 
 
 class Embed(nn.Module):
-    """Token and position embeddings, summed; also the tied output head."""
+    """Token, position and segment embeddings, summed, normed and mapped to the model's width."""
 
     config: Config
     dtype: jnp.dtype
 
     def setup(self):
         c = self.config
-        self.token = blocks.Embedding(c.vocab, c.width, c.init_range, self.dtype)
-        self.position = blocks.Embedding(c.positions, c.width, c.init_range, self.dtype)
-        if c.wiring == "between":
-            self.norm = blocks.LayerNorm(c.epsilon)
+        self.token = blocks.Embedding(c.vocab, c.embedding, c.init_range, self.dtype)
+        if c.position == "learned":
+            self.position = blocks.Embedding(c.positions, c.embedding, c.init_range, self.dtype)
+        if c.segments:
+            self.segment = blocks.Embedding(c.segments, c.embedding, c.init_range, self.dtype)
+        if c.embedding_norm == "layer":
+            self.norm = norm(c)
+        if c.embedding != c.width:
+            self.map = dense(c, c.width)
 
-    def __call__(self, token_BT: Array, position_BT: Array) -> Array:
-        x_BTD = self.token(token_BT) + self.position(position_BT)
-        return self.norm(x_BTD) if self.config.wiring == "between" else x_BTD
-
-    def unembed(self, x_BTD: Array) -> Array:
-        return self.token.product(x_BTD)
+    def __call__(self, token_BT: Array, position_BT: Array, segment_BT: Array) -> Array:
+        c = self.config
+        x_BTD = self.token(token_BT)
+        if c.position == "learned":
+            x_BTD += self.position(position_BT)
+        if c.segments:
+            x_BTD += self.segment(segment_BT)
+        if c.embedding_norm == "layer":
+            x_BTD = self.norm(x_BTD)
+        return x_BTD if c.embedding == c.width else self.map(x_BTD)
 
 
 class Block(nn.Module):
-    """One layer: attention and MLP in the wiring of `config` (figures in Radford et al. 2019; imcaspar/gpt2-ml train/modeling.py)."""
+    """One layer: attention and MLP in the wiring of `config` (Radford et al. 2019; Devlin et al. 2019; imcaspar/gpt2-ml)."""
 
     config: Config
 
     @nn.compact
     def __call__(self, x_BTD: Array, buffers: tuple, sight: attention.Sight, key_B: Array | None = None) -> tuple[Array, tuple]:
-        c = self.config
-        attend = attention.Attention(c.heads, c.init_range, name="attend")
-        mlp = blocks.MLP(c.hidden, c.activation, c.init_range, name="mlp")
-        norm_0, norm_1 = (blocks.LayerNorm(c.epsilon, name=f"norm_{i}") for i in range(2))
+        c, bias = self.config, self.config.norm != "bare"
+        attend = attention.Attention(c.heads, c.init_range, bias, name="attend")
+        mlp = blocks.MLP(c.hidden, c.activation, c.init_range, bias, name="mlp")
+        norm_0, norm_1 = (norm(c, f"norm_{i}") for i in range(2))
         keys = [None, None] if key_B is None else [jax.vmap(partial(jax.random.fold_in, data=i))(key_B) for i in range(2)]
         drop = partial(blocks.dropout, rate=c.dropout)
         attended_BTD, buffer = attend(norm_0(x_BTD) if c.wiring == "pre" else x_BTD, buffers, sight)
         h_BTD = x_BTD + drop(attended_BTD, keys[0])
         if c.wiring == "pre":
             return h_BTD + drop(mlp(norm_1(h_BTD)), keys[1]), buffer
-        return norm_1(h_BTD + drop(mlp(norm_0(h_BTD)), keys[1])), buffer
+        h_BTD, inner_BTD = (norm_0(h_BTD),) * 2 if c.wiring == "post" else (h_BTD, norm_0(h_BTD))
+        return norm_1(h_BTD + drop(mlp(inner_BTD), keys[1])), buffer
+
+
+class Masked(nn.Module):
+    """What BERT reads a token's logits off: norm(activation(dense(x))), and the bias of the vocabulary."""
+
+    config: Config
+
+    def setup(self):
+        c = self.config
+        self.dense, self.norm = dense(c, c.embedding), norm(c)
+        self.bias = self.param("bias", nn.initializers.zeros, (c.vocab,))
+
+    def __call__(self, x_BTD: Array) -> Array:
+        return self.norm(blocks.activate(self.dense(x_BTD), self.config.activation))
+
+
+class Pool(nn.Module):
+    """tanh(dense(x)) of the first token."""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x_BTD: Array) -> Array:
+        return jnp.tanh(dense(self.config, self.config.width, "dense")(x_BTD[:, :1]))
+
+
+class NextSentence(nn.Module):
+    """Two logits of what the pool gives: does the second segment follow the first (0), or not (1)?"""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, pooled_BTD: Array) -> Array:
+        return dense(self.config, 2, "dense")(pooled_BTD).astype(jnp.float32)
+
+
+class Discriminator(nn.Module):
+    """One logit a token: has it been replaced (Clark et al. 2020, ELECTRA)?"""
+
+    config: Config
+
+    @nn.compact
+    def __call__(self, x_BTD: Array) -> Array:
+        inner_BTD = blocks.activate(dense(self.config, self.config.width, "dense")(x_BTD), self.config.activation)
+        return dense(self.config, 1, "out")(inner_BTD).astype(jnp.float32)
 
 
 class Transformer(nn.Module):
-    """A causal language model; `apply(params, token_BT)` gives (logit_BTV in float32, caches).
+    """Encoder, prefix or causal language model; `apply(params, token_BT)` gives (logit_BTV in float32, caches).
 
     dtype is that of the activations and of the caches it makes; norms, softmax and logits are float32 whatever it is.
     """
@@ -66,70 +134,135 @@ class Transformer(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
-        self.embed = Embed(self.config, self.dtype)
-        for layer in range(self.config.layers):
-            setattr(self, block_name(layer), Block(self.config))
-        if self.config.wiring == "pre":
-            self.norm = blocks.LayerNorm(self.config.epsilon)
+        c = self.config
+        self.embed = Embed(c, self.dtype)
+        for layer in range(c.stored_layers):
+            setattr(self, block_name(layer), Block(c))
+        if c.wiring == "pre":
+            self.norm = norm(c)
+        if "mlm" in c.outputs:
+            self.mlm = Masked(c)
+        elif c.embedding != c.width and "tied" in c.outputs:
+            self.map_out = blocks.Dense(c.embedding, c.init_range, bias=False)
+        if "pool" in c.outputs:
+            self.pool = Pool(c)
+        if "nsp" in c.outputs:
+            self.nsp = NextSentence(c)
+        if "discriminator" in c.outputs:
+            self.discriminator = Discriminator(c)
 
     def __call__(
         self,
         token_BT: Array,
         *,
         valid_BT: Array | None = None,
+        segment_BT: Array | None = None,
         rank_BT: Array | None = None,
         floor_BT: Array | None = None,
         position_BT: Array | None = None,
         caches: tuple[attention.Cache, ...] = (),
         key_B: Array | None = None,
-        head: Literal["logits", "hidden"] = "logits",
+        head: Head | None = None,
     ) -> tuple[Array, tuple[attention.Cache, ...]]:
-        """Logits after every token, and `caches` with the last one grown by these tokens.
+        """What `head` reads off the last layer, and `caches` with the last one grown by these tokens.
 
-        token_BT: ids in [0, vocab). valid_BT: False where a token is padding, on either side. rank_BT: who sees whom (see
-        flaxgen.nn.attention), by default each token all earlier ones. floor_BT: the least rank a token sees, that of its document's first
-        token; by default all. position_BT: in [0, positions), by default how many came before, or rank - floor where there are floors.
-        caches: read left to right; without any, the tokens see each other and nothing is kept. key_B: one dropout key a row, None for none.
-        head: "hidden" gives what the output head would read, hidden_BTD, in place of the logits.
-        Logits and caches of padding mean nothing. Ranges are checked by the callers that see concrete values (flaxgen.loop).
+        token_BT: ids in [0, vocab). valid_BT: False where a token is padding, on either side. segment_BT: in [0, segments), by default 0.
+        rank_BT: who sees whom (see flaxgen.nn.attention), by default as the config's `application` has it. floor_BT: the least rank a token
+        sees, that of its document's first token; by default all. position_BT: in [0, positions), by default how many came before, or
+        rank - floor where there are floors. caches: read left to right; without any, the tokens see each other and nothing is kept. key_B:
+        one dropout key a row, None for none.
+        head: "logits" (also called "mlm"), logit_BTV after every token, is the default where the model has them, else "hidden": hidden_BTD
+        of the last layer. "pool" gives pooled_BD, "nsp" logit_BN of (follows, does not), "discriminator" logit_BT.
+        What is given for padding means nothing. Ranges are checked by the callers that see concrete values (flaxgen.loop).
         """
-        if head not in ("logits", "hidden"):
-            raise ValueError(f'head={head!r}: wanted "logits" or "hidden"')
-        x_BTD, sight, last = self.enter(token_BT, valid_BT, rank_BT, position_BT, caches, floor_BT)
+        head = self._head(head)
+        x_BTD, sight, last = self.enter(token_BT, valid_BT, rank_BT, position_BT, caches, floor_BT, segment_BT)
         grown = []
         for layer in range(self.config.layers):
-            block = getattr(self, block_name(layer))
+            block = getattr(self, block_name(layer % self.config.stored_layers))
             x_BTD, buffer = block(x_BTD, buffers(caches, layer), sight, layer_keys(key_B, layer))
             grown.append(buffer)
         hidden_BTD = self.leave(x_BTD)
-        return hidden_BTD if head == "hidden" else self.unembed(hidden_BTD), regrow(caches, last, grown)
+        if self.is_initializing():
+            self.read_off(hidden_BTD)
+        return self._read(hidden_BTD, head), regrow(caches, last, grown)
 
-    def enter(self, token_BT, valid_BT=None, rank_BT=None, position_BT=None, caches=(), floor_BT=None):
+    def _head(self, head: Head | None) -> Head:
+        outputs = self.config.outputs
+        if head is None:
+            return "logits" if self.config.speaks else "hidden"
+        there = ["hidden", *(["logits", "mlm"] if self.config.speaks else []), *outputs]
+        if head not in there:
+            raise ValueError(f"head={head!r}: wanted one of {', '.join(sorted({*there} - {'tied'}))}, which this model has")
+        return "logits" if head == "mlm" else head
+
+    def _read(self, hidden_BTD: Array, head: Head) -> Array:
+        if head == "hidden":
+            return hidden_BTD
+        if head == "logits":
+            return self.unembed(hidden_BTD)
+        if head == "discriminator":
+            return self.discriminator(hidden_BTD)[..., 0]
+        pooled_BTD = self.pool(hidden_BTD)
+        return pooled_BTD[:, 0] if head == "pool" else self.nsp(pooled_BTD)[:, 0]
+
+    def read_off(self, hidden_BTD: Array) -> list[Array]:
+        """What every head of the model gives."""
+        heads = ["logits" if name in ("tied", "mlm") else name for name in self.config.outputs]
+        return [self._read(hidden_BTD, head) for head in heads]
+
+    def enter(self, token_BT, valid_BT=None, rank_BT=None, position_BT=None, caches=(), floor_BT=None, segment_BT=None):
         """Embedded tokens, what they may see, and the last cache with their ranks; keys and values come from the layers."""
-        if valid_BT is None and token_BT.shape[1] > self.config.positions:
-            raise ValueError(
-                f"{token_BT.shape[1]} tokens a row; the model has {self.config.positions} positions. Cut the rows or use a larger model"
-            )
+        c = self.config
+        if valid_BT is None and c.position == "learned" and token_BT.shape[1] > c.positions:
+            raise ValueError(f"{token_BT.shape[1]} tokens a row; the model has {c.positions} positions. Cut the rows or use a larger model")
         if valid_BT is None and caches and token_BT.shape[1] > caches[-1].rank_BS.shape[1]:
             raise ValueError(f"{token_BT.shape[1]} tokens a row for a cache of {caches[-1].rank_BS.shape[1]} slots; make it larger")
+        if segment_BT is None and c.application == "unilm" and rank_BT is None:
+            raise ValueError('segment_BT is missing; application="unilm" reads it to tell the text (0) from its answer (1)')
         valid_BT = jnp.ones(token_BT.shape, bool) if valid_BT is None else valid_BT.astype(bool)
+        segment_BT = jnp.zeros_like(token_BT) if segment_BT is None else segment_BT
         before_BT = jnp.cumsum(valid_BT, axis=1, dtype=jnp.int32) - 1
         for cache in caches:
             before_BT += jnp.repeat(cache.length_B, len(token_BT) // len(cache.length_B), total_repeat_length=len(token_BT))[:, None]
         before_BT = jnp.maximum(before_BT, 0)
-        rank_BT = before_BT + 1 if rank_BT is None else rank_BT
+        rank_BT = self._ranks(before_BT, valid_BT, segment_BT, caches) if rank_BT is None else rank_BT
         if position_BT is None:
             position_BT = before_BT if floor_BT is None else jnp.maximum(rank_BT - floor_BT, 0)
-        sight, last = attention.look(rank_BT, valid_BT, caches, floor_BT)
-        return self.embed(token_BT, position_BT), sight, last
+        sight, last = attention.look(rank_BT, valid_BT, caches, floor_BT, position_BT if c.position == "relative" else None)
+        if c.position == "rotary":
+            sight = sight.replace(angle_BTK=sinusoidal.angles(position_BT, c.head_width))
+        if c.position == "relative":
+            vectors = tuple(sinusoidal.sines(distance_BTS, c.head_width, self.dtype) for distance_BTS in sight.distances)
+            sight = sight.replace(distances=None, vectors=vectors)
+        return self.embed(token_BT, position_BT, segment_BT), sight, last
+
+    def _ranks(self, before_BT: Array, valid_BT: Array, segment_BT: Array, caches: tuple[attention.Cache, ...]) -> Array:
+        if self.config.application == "lm":
+            return before_BT + 1
+        if self.config.application == "encoder":
+            return jnp.ones_like(before_BT)
+        rank_BT = jnp.cumsum(segment_BT * valid_BT, axis=1, dtype=jnp.int32)
+        highest_B = jnp.ones(len(rank_BT), jnp.int32)
+        for cache in caches:
+            seen_B = jnp.where(cache.rank_BS == attention.HIDDEN, 0, cache.rank_BS).max(axis=1)
+            highest_B = jnp.maximum(highest_B, jnp.repeat(seen_B, len(rank_BT) // len(seen_B), total_repeat_length=len(rank_BT)))
+        return rank_BT + highest_B[:, None]
 
     def leave(self, x_BTD: Array) -> Array:
-        """What the output head reads, from what the last layer gave."""
+        """What the heads read, from what the last layer gave."""
         return self.norm(x_BTD) if self.config.wiring == "pre" else x_BTD
 
     def unembed(self, hidden_BTD: Array) -> Array:
-        """logit_BTV in float32 by the tied token embedding."""
-        return self.embed.unembed(hidden_BTD)
+        """logit_BTV in float32 by the token embedding."""
+        logit_BTV = self.embed.token.product(self.before_product(hidden_BTD))
+        return logit_BTV + self.mlm.bias.astype(jnp.float32)[None, None] if "mlm" in self.config.outputs else logit_BTV
+
+    def before_product(self, hidden_BTD: Array) -> Array:
+        """What is multiplied by the token embedding to give logits, before the bias of the vocabulary."""
+        if "mlm" in self.config.outputs:
+            return self.mlm(hidden_BTD)
+        return hidden_BTD if self.config.embedding == self.config.width else self.map_out(hidden_BTD)
 
     def cache(self, rows: int, slots: int, kind: attention.Kind = "float") -> attention.Cache:
         """An empty cache for `rows` rows of up to `slots` tokens; the caller sees to it that no row gets more.
@@ -137,7 +270,8 @@ class Transformer(nn.Module):
         kind: "float" holds keys and values in the model's dtype, "int8" in a byte each and a scale for every head of a token.
         """
         c = self.config
-        return attention.Cache.empty(rows, slots, layers=c.layers, heads=c.heads, head_width=c.head_width, dtype=self.dtype, kind=kind)
+        shape = {"layers": c.layers, "heads": c.heads, "head_width": c.head_width}
+        return attention.Cache.empty(rows, slots, **shape, dtype=self.dtype, kind=kind, positions=c.position == "relative")
 
 
 def buffers(caches: tuple[attention.Cache, ...], layer: int) -> tuple:
@@ -187,7 +321,13 @@ def _block(model, tree, x_BTD, fixed, last, sight):
 
 
 def apply_dispatched(
-    model: Transformer, params: Params, token_BT: Array, *, valid_BT: Array | None = None, caches: tuple[attention.Cache, ...]
+    model: Transformer,
+    params: Params,
+    token_BT: Array,
+    *,
+    valid_BT: Array | None = None,
+    segment_BT: Array | None = None,
+    caches: tuple[attention.Cache, ...],
 ) -> tuple[Array, tuple[attention.Cache, ...]]:
     """What `model.apply(..., head="hidden")` gives, by one compiled layer called once a layer from the host: quick to compile at any depth.
 
@@ -195,11 +335,11 @@ def apply_dispatched(
     """
     tree = params["params"]
     ends = {"params": {name: part for name, part in tree.items() if not name.startswith("block_")}}
-    x_BTD, sight, last = _enter(model, ends, token_BT, valid_BT, None, None, caches)
+    x_BTD, sight, last = _enter(model, ends, token_BT, valid_BT, None, None, caches, None, segment_BT)
     grown = []
     for layer in range(model.config.layers):
         *fixed, own = buffers(caches, layer)
-        x_BTD, buffer = _block(model, tree[block_name(layer)], x_BTD, tuple(fixed), own, sight)
+        x_BTD, buffer = _block(model, tree[block_name(layer % model.config.stored_layers)], x_BTD, tuple(fixed), own, sight)
         grown.append(buffer)
     return _leave(model, ends, x_BTD), regrow(caches, last, grown)
 
@@ -218,7 +358,8 @@ SHARDING = (
     (_NARROW + "kernel_scale", PartitionSpec("fsdp")),
     (_NARROW + "kernel_a", PartitionSpec(None, "tensor")),
     (_NARROW + "kernel_b", PartitionSpec("fsdp", None)),
-    (r"embed/(token|position)/embedding", PartitionSpec(None, "fsdp")),
+    (r"embed/(token|position|segment)/embedding", PartitionSpec(None, "fsdp")),
+    (r"(embed/map|map_out|mlm/dense|pool/dense|nsp/dense|discriminator/(dense|out))/kernel(_scale)?", PartitionSpec()),
     (r".*/bias|(.*/)?norm(_\d)?/scale|embed/token/embedding_scale", PartitionSpec()),
 )
 

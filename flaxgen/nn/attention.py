@@ -45,9 +45,12 @@ class Cache:
     v: tuple[Buffer, ...]  # v_BHSK of each layer, likewise
     rank_BS: Array
     length_B: Array
+    position_BS: Array | None = None  # of each key, where the model looks at distances
 
     @classmethod
-    def empty(cls, rows: int, slots: int, *, layers: int, heads: int, head_width: int, dtype, kind: Kind = "float") -> "Cache":
+    def empty(
+        cls, rows: int, slots: int, *, layers: int, heads: int, head_width: int, dtype, kind: Kind = "float", positions: bool = False
+    ) -> "Cache":
         def buffer(*shape):
             # Zeros, not garbage: a masked slot still enters 0 x value, and 0 x NaN would leak.
             if kind == "int8":
@@ -58,7 +61,8 @@ class Cache:
             raise ValueError(f'kind={kind!r}: wanted "float" or "int8"')
         k = tuple(buffer(rows, heads, head_width, slots) for _ in range(layers))
         v = tuple(buffer(rows, heads, slots, head_width) for _ in range(layers))
-        return cls(k, v, jnp.full((rows, slots), HIDDEN, jnp.int32), jnp.zeros((rows,), jnp.int32))
+        position_BS = jnp.zeros((rows, slots), jnp.int32) if positions else None
+        return cls(k, v, jnp.full((rows, slots), HIDDEN, jnp.int32), jnp.zeros((rows,), jnp.int32), position_BS)
 
 
 def rewind(cache: Cache, length_B: Array) -> Cache:
@@ -70,7 +74,9 @@ def rewind(cache: Cache, length_B: Array) -> Cache:
 def narrow(cache: Cache, slots: int) -> Cache:
     """The same cache without the slots behind the first `slots`, which the caller knows to be empty."""
     k = jax.tree.map(lambda leaf: leaf[..., :slots], cache.k)
-    return Cache(k, jax.tree.map(lambda leaf: leaf[:, :, :slots], cache.v), cache.rank_BS[:, :slots], cache.length_B)
+    v = jax.tree.map(lambda leaf: leaf[:, :, :slots], cache.v)
+    rank_BS, position_BS = jax.tree.map(lambda leaf: leaf[:, :slots], (cache.rank_BS, cache.position_BS))
+    return Cache(k, v, rank_BS, cache.length_B, position_BS)
 
 
 def widen(cache: Cache, slots: int) -> Cache:
@@ -84,7 +90,8 @@ def widen(cache: Cache, slots: int) -> Cache:
             leaf, [(0, more if place == axis % leaf.ndim else 0) for place in range(leaf.ndim)], constant_values=fill
         )
 
-    return Cache(jax.tree.map(pad(-1), cache.k), jax.tree.map(pad(2), cache.v), pad(1, HIDDEN)(cache.rank_BS), cache.length_B)
+    position_BS = jax.tree.map(pad(1), cache.position_BS)
+    return Cache(jax.tree.map(pad(-1), cache.k), jax.tree.map(pad(2), cache.v), pad(1, HIDDEN)(cache.rank_BS), cache.length_B, position_BS)
 
 
 @struct.dataclass
@@ -93,6 +100,9 @@ class Sight:
 
     masks: tuple[Array, ...]  # mask_BTS of each cache, with that cache's rows: n samples lie side by side on T
     slot_BT: Array | None
+    distances: tuple[Array, ...] | None = None  # distance_BTS of each cache, position of the key - that of the query
+    angle_BTK: Array | None = None  # by which queries and keys are turned
+    vectors: tuple[Array, ...] | None = None  # vector_BTSK of each cache, added to keys and values
 
 
 def place(buffer_BS: Array, value_BT: Array, slot_BT: Array) -> Array:
@@ -127,52 +137,90 @@ def fold(x_BT: Array, rows: int) -> Array:
     return x_BT.reshape(rows, x_BT.shape[0] // rows * x_BT.shape[1], *x_BT.shape[2:])
 
 
-def look(rank_BT: Array, valid_BT: Array, caches: tuple[Cache, ...], floor_BT: Array | None = None) -> tuple[Sight, Cache | None]:
-    """The sight of new tokens, and the last cache with their ranks and lengths entered (its keys and values follow layer by layer)."""
+def look(
+    rank_BT: Array, valid_BT: Array, caches: tuple[Cache, ...], floor_BT: Array | None = None, position_BT: Array | None = None
+) -> tuple[Sight, Cache | None]:
+    """The sight of new tokens, and the last cache with their ranks and lengths entered (its keys and values follow layer by layer).
+
+    position_BT: given where the sight is to hold distances; the caches then keep positions.
+    """
+
+    def of_query(number_BT, key_BS):
+        return fold(number_BT, len(key_BS))[:, :, None]
 
     def mask(key_BS):
-        def of_query(number_BT):
-            return fold(number_BT, len(key_BS))[:, :, None]
+        mask_BTS = key_BS[:, None, :] <= of_query(query_BT, key_BS)
+        return mask_BTS if floor_BT is None else mask_BTS & (of_query(floor_BT, key_BS) <= key_BS[:, None, :])
 
-        mask_BTS = key_BS[:, None, :] <= of_query(query_BT)
-        return mask_BTS if floor_BT is None else mask_BTS & (of_query(floor_BT) <= key_BS[:, None, :])
+    def distances(*positions):
+        return None if position_BT is None else tuple(key_BS[:, None, :] - of_query(position_BT, key_BS) for key_BS in positions)
 
     query_BT = jnp.where(valid_BT, rank_BT, 0)
     key_BT = jnp.where(valid_BT, rank_BT, HIDDEN)
     if not caches:
-        return Sight((mask(key_BT),), None), None
+        return Sight((mask(key_BT),), None, distances(position_BT)), None
     last = caches[-1]
     count_BT = jnp.cumsum(valid_BT, axis=1, dtype=jnp.int32)
     slot_BT = jnp.where(valid_BT, last.length_B[:, None] + count_BT - 1, last.rank_BS.shape[1])
     last = last.replace(rank_BS=place(last.rank_BS, key_BT, slot_BT), length_B=last.length_B + count_BT[:, -1])
-    return Sight(tuple(mask(cache.rank_BS) for cache in (*caches[:-1], last)), slot_BT), last
+    if position_BT is not None:
+        last = last.replace(position_BS=place(last.position_BS, position_BT, slot_BT))
+    seen = (*caches[:-1], last)
+    return Sight(tuple(mask(cache.rank_BS) for cache in seen), slot_BT, distances(*(cache.position_BS for cache in seen))), last
 
 
-def attend(q_BTHK: Array, keys: tuple[Buffer, ...], values: tuple[Buffer, ...], masks: tuple[Array, ...]) -> Array:
-    """softmax(q k / sqrt(K)) v over all caches together, in float32 (Vaswani et al. 2017, eq. 1); (B, T, H, K)."""
+def attend(
+    q_BTHK: Array,
+    keys: tuple[Buffer, ...],
+    values: tuple[Buffer, ...],
+    masks: tuple[Array, ...],
+    *,
+    scale: float | None = None,
+    biases: tuple[Array, ...] | None = None,
+    vectors: tuple[Array, ...] | None = None,
+) -> Array:
+    """softmax(scale q k) v over all caches together, in float32 (Vaswani et al. 2017, eq. 1); (B, T, H, K).
+
+    scale: by default 1 / sqrt(K). biases: bias_BHTS of each cache, added to the scaled scores (T5). vectors: vector_BTSK of each cache,
+    added to the keys and values that a query sees (Shaw et al. 2018, NEZHA). Both have their cache's rows, as the masks do.
+    """
     rows, steps, _, width = q_BTHK.shape
+    scale = width**-0.5 if scale is None else scale
     if 1 < steps <= FEW_STEPS and jax.default_backend() == "cpu":
         # Four steps at once take XLA's CPU four times as long as one after the other, and have other bits.
-        each = [[_step(mask_BTS, steps, step) for mask_BTS in masks] for step in range(steps)]
-        return jnp.concatenate([attend(q_BTHK[:, step : step + 1], keys, values, tuple(each[step])) for step in range(steps)], axis=1)
+        each = []
+        for step in range(steps):
+            parts = {name: _steps(value, steps, step) for name, value in (("masks", masks), ("vectors", vectors))}
+            turned = None if biases is None else tuple(bias_BHTS.swapaxes(1, 2) for bias_BHTS in biases)
+            own = None if biases is None else tuple(bias_BTHS.swapaxes(1, 2) for bias_BTHS in _steps(turned, steps, step))
+            each.append(attend(q_BTHK[:, step : step + 1], keys, values, scale=scale, biases=own, **parts))
+        return jnp.concatenate(each, axis=1)
     all_scores = []
-    for k_BHKS, mask_BTS in zip(keys, masks, strict=True):
+    for number, (k_BHKS, mask_BTS) in enumerate(zip(keys, masks, strict=True)):
         folded_BTHK = fold(q_BTHK, len(mask_BTS))
-        s_BHTS = _scores(folded_BTHK, k_BHKS) * width**-0.5
+        s_BHTS = _scores(folded_BTHK, k_BHKS)
+        if vectors is not None:
+            vector_BTSK = vectors[number]
+            s_BHTS += blocks.einsum("BTHK,BTSK->BHTS", folded_BTHK, vector_BTSK)
+        s_BHTS = s_BHTS * scale if biases is None else s_BHTS * scale + biases[number]
         s_BHTS = jnp.where(mask_BTS[:, None], s_BHTS, MASKED)
         all_scores.append(_unfold(s_BHTS.swapaxes(1, 2), rows, steps))
     weight_BTHS = jax.nn.softmax(jnp.concatenate(all_scores, axis=-1), axis=-1).astype(q_BTHK.dtype)
     out_BTHK, start = 0, 0
-    for v_BHSK, mask_BTS in zip(values, masks, strict=True):
+    for number, (v_BHSK, mask_BTS) in enumerate(zip(values, masks, strict=True)):
         part_BTHS = fold(weight_BTHS[..., start : start + mask_BTS.shape[2]], len(mask_BTS))
-        out_BTHK += _unfold(_mix(part_BTHS, v_BHSK), rows, steps)
+        mixed_BTHK = _mix(part_BTHS, v_BHSK)
+        if vectors is not None:
+            vector_BTSK = vectors[number]
+            mixed_BTHK += blocks.einsum("BTHS,BTSK->BTHK", part_BTHS, vector_BTSK)
+        out_BTHK += _unfold(mixed_BTHK, rows, steps)
         start += mask_BTS.shape[2]
     return out_BTHK.astype(q_BTHK.dtype)
 
 
-def _step(mask_BTS: Array, steps: int, step: int) -> Array:
-    """One step of each of the samples that lie side by side on T."""
-    return mask_BTS.reshape(len(mask_BTS), -1, steps, mask_BTS.shape[2])[:, :, step]
+def _steps(parts: tuple[Array, ...] | None, steps: int, step: int) -> tuple[Array, ...] | None:
+    """One step of each of the samples that lie side by side on T, in every array."""
+    return None if parts is None else tuple(x_BT.reshape(len(x_BT), -1, steps, *x_BT.shape[2:])[:, :, step] for x_BT in parts)
 
 
 def _scores(q_BTHK: Array, k_BHKS: Buffer) -> Array:
@@ -218,6 +266,14 @@ def _unfold(x_BTHS: Array, rows: int, steps: int) -> Array:
     return x_BTHS.reshape(rows, steps, *x_BTHS.shape[2:])
 
 
+def turn(x_BTHK: Array, angle_BTK: Array) -> Array:
+    """Pairs (x_0, x_1), (x_2, x_3), ... turned by the angles of each token (Su et al. 2021, eq. 34), in float32."""
+    wide_BTHK = x_BTHK.astype(jnp.float32)
+    side_BTHK = jnp.stack([-wide_BTHK[..., 1::2], wide_BTHK[..., ::2]], axis=-1).reshape(x_BTHK.shape)
+    angle_BTHK = angle_BTK[:, :, None]
+    return (wide_BTHK * jnp.cos(angle_BTHK) + side_BTHK * jnp.sin(angle_BTHK)).astype(x_BTHK.dtype)
+
+
 class Attention(nn.Module):
     """Multi-head attention whose new keys and values are appended to the last of `buffers`, a (k_BHKS, v_BHSK) pair per cache.
 
@@ -226,22 +282,28 @@ class Attention(nn.Module):
 
     heads: int
     init_range: float
+    bias: bool = True
 
     @nn.compact
     def __call__(self, x_BTD: Array, buffers: tuple[tuple[Buffer, Buffer], ...], sight: Sight) -> tuple[Array, tuple[Buffer, Buffer]]:
         width = x_BTD.shape[-1]
 
         def project(name):
-            y_BTD = blocks.Dense(width, self.init_range, name=name)(x_BTD)
+            y_BTD = blocks.Dense(width, self.init_range, self.bias, name=name)(x_BTD)
             return y_BTD.reshape(*y_BTD.shape[:2], self.heads, width // self.heads)
 
         q_BTHK, k_BTHK, v_BTHK = project("q"), project("k"), project("v")
+        if sight.angle_BTK is not None:
+            q_BTHK, k_BTHK = turn(q_BTHK, sight.angle_BTK), turn(k_BTHK, sight.angle_BTK)
         if buffers:
             *fixed, (k_BHKS, v_BHSK) = buffers
             grown = append(k_BHKS, v_BHSK, k_BTHK, v_BTHK, sight.slot_BT)
             keys, values = zip(*fixed, grown, strict=True)
-            y_BTHK = attend(q_BTHK, keys, values, sight.masks)
+            y_BTHK = attend(q_BTHK, keys, values, sight.masks, vectors=sight.vectors)
+        elif sight.vectors is not None:
+            k_BHKS, v_BHSK = k_BTHK.transpose(0, 2, 3, 1), v_BTHK.transpose(0, 2, 1, 3)
+            y_BTHK, grown = attend(q_BTHK, (k_BHKS,), (v_BHSK,), sight.masks, vectors=sight.vectors), ()
         else:
             y_BTHK, grown = attend_once(q_BTHK, k_BTHK, v_BTHK, *sight.masks), ()
-        y_BTD = blocks.Dense(width, self.init_range, name="o")(y_BTHK.reshape(x_BTD.shape))
+        y_BTD = blocks.Dense(width, self.init_range, self.bias, name="o")(y_BTHK.reshape(x_BTD.shape))
         return y_BTD, grown

@@ -1,4 +1,4 @@
-"""Products that keep their precision, dense layers, layer norm, the two forms of gelu and dropout by row."""
+"""Products that keep their precision, dense layers, norms, activations and dropout by row."""
 
 from functools import partial
 
@@ -88,18 +88,20 @@ class Dense(nn.Module):
 
     out: int
     init_range: float
+    bias: bool = True
 
     @nn.compact
     def __call__(self, x_BTD: Array) -> Array:
         kernel_FD = self.param("kernel", nn.initializers.truncated_normal(self.init_range), (self.out, x_BTD.shape[-1]))
-        bias_F = self.param("bias", nn.initializers.zeros, (self.out,))
         scaled = self.has_variable("params", "kernel_scale")
         check_scale("kernel", kernel_FD, scaled)
         if scaled:
             y_BTF = quantized.project(x_BTD, kernel_FD, self.get_variable("params", "kernel_scale"), x_BTD.dtype)
         else:
             y_BTF = project(x_BTD, kernel_FD, x_BTD.dtype)
-        y_BTF = checkpoint_name(y_BTF, DENSE) + bias_F.astype(x_BTD.dtype)[None, None]
+        y_BTF = checkpoint_name(y_BTF, DENSE)
+        if self.bias:
+            y_BTF += self.param("bias", nn.initializers.zeros, (self.out,)).astype(x_BTD.dtype)[None, None]
         if self.has_variable("params", "kernel_a"):
             inner_BTR = project(x_BTD, self.get_variable("params", "kernel_a"), x_BTD.dtype)
             y_BTF += project(inner_BTR, self.get_variable("params", "kernel_b"), x_BTD.dtype)
@@ -158,19 +160,36 @@ def _norm(x_BTD, scale_D, bias_D, *, epsilon):
     return (y_BTD + bias_D.astype(jnp.float32)[None, None]).astype(x_BTD.dtype)
 
 
+class BareNorm(nn.Module):
+    """x / sqrt(mean of x^2 + epsilon) over the last axis, in float32, without parameters."""
+
+    epsilon: float
+
+    def __call__(self, x_BTD: Array) -> Array:
+        wide_BTD = x_BTD.astype(jnp.float32)
+        square_BT1 = jnp.square(wide_BTD).mean(axis=-1, keepdims=True)
+        return (wide_BTD * jax.lax.rsqrt(square_BT1 + self.epsilon)).astype(x_BTD.dtype)
+
+
+def activate(x_BTF: Array, activation: Activation) -> Array:
+    """The activation by its name."""
+    return jax.nn.relu(x_BTF) if activation == "relu" else jax.nn.gelu(x_BTF, approximate=activation == "gelu_tanh")
+
+
 class MLP(nn.Module):
-    """down(gelu(up(x))), two dense layers."""
+    """down(activation(up(x))), two dense layers."""
 
     hidden: int
     activation: Activation
     init_range: float
+    bias: bool = True
 
     @nn.compact
     def __call__(self, x_BTD: Array) -> Array:
-        x_BTF = Dense(self.hidden, self.init_range, name="up")(x_BTD)
+        x_BTF = Dense(self.hidden, self.init_range, self.bias, name="up")(x_BTD)
         # Backward, gelu is computed again from x rather than kept in five pieces: a fifth of the memory, and on a CPU less time too.
-        x_BTF = jax.checkpoint(partial(jax.nn.gelu, approximate=self.activation == "gelu_tanh"), prevent_cse=False)(x_BTF)
-        return Dense(x_BTD.shape[-1], self.init_range, name="down")(x_BTF)
+        x_BTF = jax.checkpoint(partial(activate, activation=self.activation), prevent_cse=False)(x_BTF)
+        return Dense(x_BTD.shape[-1], self.init_range, self.bias, name="down")(x_BTF)
 
 
 def dropout(x_BTD: Array, key_B: Array | None, rate: float) -> Array:

@@ -18,8 +18,9 @@ class Language:
     """Weighted next-token cross-entropy of a decoder.
 
     A batch holds token_BT, target_BT (the token that follows) and weight_BT (0 where nothing is to be learnt, as in padding); it may hold
-    floor_BT (documents in one row that do not see each other: the rank of a document's first token) and row_B (a row's number in the whole
-    batch, by which its dropout is drawn; absent 0, 1, ...).
+    segment_BT, valid_BT (False where a token is padding that others must not see), floor_BT (documents in one row that do not see each
+    other: the rank of a document's first token) and row_B (a row's number in the whole batch, by which its dropout is drawn; absent
+    0, 1, ...).
 
     loop: "unroll" runs the layers one by one on their own parameters; "scan" stacks them: compiles in constant time at any depth.
     remat, spread: see flaxgen.models.layers.
@@ -66,7 +67,8 @@ class Language:
             whole = jax.tree.map(lambda leaf: jax.lax.with_sharding_constraint(leaf, PartitionSpec()), params["params"]["embed"])
             params = {"params": params["params"] | {"embed": whole}}
         model = transformer.Transformer(self.model.config, jnp.dtype(self.dtype))
-        hidden_BTD = layers.hidden(
-            model, params, batch["token_BT"], floor_BT=batch.get("floor_BT"), key_B=key_B, remat=self.remat, spread=self.spread
-        )
-        return entropy.nats(hidden_BTD, params["params"]["embed"]["token"]["embedding"], batch["target_BT"], self.chunks)
+        given = {name: batch.get(name) for name in ("valid_BT", "segment_BT", "floor_BT")}
+        hidden_BTD = layers.hidden(model, params, batch["token_BT"], **given, key_B=key_B, remat=self.remat, spread=self.spread)
+        x_BTD = model.apply(params, hidden_BTD, method=transformer.Transformer.before_product)
+        bias_V = params["params"]["mlm"]["bias"] if "mlm" in model.config.outputs else None
+        return entropy.nats(x_BTD, params["params"]["embed"]["token"]["embedding"], batch["target_BT"], self.chunks, bias_V)

@@ -216,7 +216,7 @@ def test_bfloat16_activations_stay_finite_and_near(wiring):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("heads", 5), ("layers", 0), ("wiring", "post"), ("activation", "relu"), ("dropout", 1.0), ("vocab", 3.0), ("epsilon", "1")],
+    [("heads", 5), ("layers", 0), ("wiring", "sideways"), ("activation", "swish"), ("dropout", 1.0), ("vocab", 3.0), ("epsilon", "1")],
 )
 def test_a_config_that_makes_no_sense_is_refused_by_its_field(field, value):
     good = dataclasses.asdict(tiny("pre").config)

@@ -1,0 +1,29 @@
+"""The architectures by the name that config.json gives them: their sizes, readable without jax, and their modules, imported when wanted."""
+
+import importlib
+from typing import Any
+
+CONFIGS = {"transformer": "flaxgen.models.config:Config"}
+MODULES = {"transformer": "flaxgen.models.transformer:Transformer"}
+
+
+def config(name: Any, fields: Any) -> Any:
+    """The sizes of an architecture; ValueError for an unknown one, or where a field is wrong."""
+    if name not in CONFIGS:
+        raise ValueError(f'"architecture" is {name!r}, wanted one of {", ".join(CONFIGS)}; a newer flaxgen may read it')
+    if not isinstance(fields, dict):
+        raise ValueError(f'"config" is {fields!r}, wanted the sizes by name')
+    try:
+        return _find(CONFIGS[name])(**fields)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'"config": {error}; restore the file as it was written') from None
+
+
+def module(config: Any, dtype: Any) -> Any:
+    """The Linen module of these sizes, with activations in `dtype`."""
+    return _find(MODULES[config.architecture])(config, dtype)
+
+
+def _find(place: str) -> Any:
+    home, name = place.split(":")
+    return getattr(importlib.import_module(home), name)

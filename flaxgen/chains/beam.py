@@ -223,7 +223,7 @@ def _feed(state: State) -> tuple[Array, Array]:
 @partial(jax.jit, static_argnums=0, donate_argnums=4)
 def _choose(chain: Beam, params: Params, hidden_BTD: Array, memory: Memory, state: State) -> State:
     """The state after every group has chosen its beams from what the model made of the last ones."""
-    logit_BV = chain.model.apply(params, hidden_BTD, method=transformer.Transformer.unembed)[:, 0]
+    logit_BV = chain.model.apply(params, hidden_BTD, method="unembed")[:, 0]
     logit_BRV = logit_BV.reshape(-1, chain.beams, logit_BV.shape[1])
     crowd_BV = jnp.zeros_like(logit_BRV[:, 0])
     pools, parents = [], []

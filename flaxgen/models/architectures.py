@@ -3,8 +3,8 @@
 import importlib
 from typing import Any
 
-CONFIGS = {"transformer": "flaxgen.models.config:Config"}
-MODULES = {"transformer": "flaxgen.models.transformer:Transformer"}
+CONFIGS = {"transformer": "flaxgen.models.config:Config", "t5": "flaxgen.models.t5_config:Config"}
+MODULES = {"transformer": "flaxgen.models.transformer:Transformer", "t5": "flaxgen.models.t5:T5"}
 
 
 def config(name: Any, fields: Any) -> Any:

@@ -1,13 +1,14 @@
 """A plan in lines for people."""
 
 import collections
+import dataclasses
 import math
 import re
+from typing import Any
 
 import numpy as np
 
 from convert import plan as plans
-from flaxgen.models import config as sizes
 
 NO_VOCABULARY = "none found: ids only, the model takes and gives token ids (--vocab FILE adds one)"
 
@@ -15,7 +16,7 @@ NO_VOCABULARY = "none found: ids only, the model takes and gives token ids (--vo
 def text(plan: plans.Plan) -> str:
     """The plan in lines for people."""
     config, names = plan.card.config, {part.name for output in plan.outputs for part in output.parts}
-    parameters = sum(math.prod(shape) for shape in sizes.shapes(config).values())
+    parameters = sum(math.prod(shape) for shape in config.shapes().values())
     said = [
         f"source      {plan.source.path} ({plan.source.kind}, {plan.match.format.title})",
         f"model       {parameters:,} parameters; {_sizes(config)}; {plan.match.said}",
@@ -30,9 +31,16 @@ def text(plan: plans.Plan) -> str:
     return "\n".join([*said, *(f"note        {note}" for note in plan.notes)])
 
 
-def _sizes(config: sizes.Config) -> str:
-    return (f"vocabulary {config.vocab:,}, positions {config.positions:,}, width {config.width:,}, {config.layers} layers, "
-            f"{config.heads} heads, hidden {config.hidden:,}, wiring {config.wiring}, {config.activation}")  # fmt: skip
+def _sizes(config: Any) -> str:
+    """Every whole number and every choice that is not what most models have."""
+    said = []
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if value is None or isinstance(value, float) or value == field.default or (field.name == "embedding" and value == config.width):
+            continue
+        shown = f"{value:,}" if type(value) is int else " ".join(value) if isinstance(value, tuple) else value
+        said.append(f"{field.name} {shown or 'none'}")
+    return ", ".join(said)
 
 
 def _kinds(dtypes) -> str:
@@ -45,8 +53,8 @@ def _dropped(plan: plans.Plan) -> list[str]:
     for name, why in plan.match.dropped.items():
         groups.setdefault((re.sub(r"\d+", "*", name.rsplit("/", 1)[-1]), why), []).append(name)
     lines = [f"dropped     {len(names):,} × {end} ({why}), such as {names[0]}" for (end, why), names in groups.items()]
-    if plan.match.tied:
-        lines.append(f"dropped     {plan.match.tied}, once it is seen to equal the token embedding")
+    for name, path in plan.match.copies.items():
+        lines.append(f"dropped     {name}, once it is seen to equal {plan.match.origins[path].name}")
     return lines or ["dropped     nothing"]
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import numpy as np
@@ -18,6 +18,7 @@ READ = (
     "model.safetensors or its shards), and a flaxgen folder"
 )
 OTHER_KINDS = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".msgpack", ".h5", ".hdf5", ".keras", ".pb", ".gguf")
+PAPER_LIMIT = 1_000_000
 _DATA = re.compile(r"\.data-\d{5}-of-\d{5}$")
 
 
@@ -33,7 +34,19 @@ class Source:
     def json(self, name: str) -> dict | None:
         """A JSON file that lies beside the tensors, if it does."""
         path = self.folder / name
-        return disk.load_json(path, limit=1_000_000) if path.exists() else None
+        return disk.load_json(path, limit=PAPER_LIMIT) if path.exists() else None
+
+    def paper(self, name: str, parse: Callable[[bytes], dict]) -> dict | None:
+        """A small text that lies beside the tensors, parsed, if it does."""
+        path = self.folder / name
+        if not path.exists():
+            return None
+        with disk.opened(path) as file:
+            raw = os.pread(file, PAPER_LIMIT, 0)
+        try:
+            return parse(raw)
+        except ValueError as error:
+            raise errors.Corrupt(f"{path}: {error}. The file is damaged: fetch or save it again") from error
 
     def chunks(self, name: str) -> Iterator[np.ndarray]:
         """A variable's elements in flat pieces, each overwritten by the next."""

@@ -43,8 +43,7 @@ def write(plan: Plan, target: pathlib.Path, *, force: bool, verify: bool, progre
     """Carry the plan out. progress is told of bytes written, and of bytes read again; digests come back where verify asks for them."""
     _check_space(target, plan.bytes_out)
     press = layouts.Press(plan.source)
-    if plan.match.tied:
-        _check_tied(plan)
+    _check_copies(plan)
     digests: dict[str, str] = {}
     with folders.staged(target, force=force) as work:
         entries = [(output.name, output.dtype, output.shape) for output in plan.outputs]
@@ -114,15 +113,28 @@ def _check_space(target: pathlib.Path, size: int) -> None:
         raise errors.TooLarge(f"{folder}: {free:,} bytes are free, the target takes {size:,}. Make room, or choose another disk")
 
 
-def _check_tied(plan: Plan) -> None:
-    """The head that the file carries must be the token embedding, bit by bit: flaxgen has no other."""
-    name, held = plan.match.tied, plan.match.origins["embed/token/embedding"].name
-    head, embedding = plan.source.variables[name], plan.source.variables[held]
-    same = head.shape == embedding.shape and head.dtype == embedding.dtype
-    pairs = zip(plan.source.chunks(name), plan.source.chunks(held), strict=True) if same else ()
-    if not same or not all(np.array_equal(one.view(np.uint8), other.view(np.uint8)) for one, other in pairs):
-        raise errors.Mismatch(f"{plan.source.path}: tensor {name!r} differs from {held!r}: the output head is not tied to the embedding, "
-                              "and flaxgen has tied heads only. This model cannot be converted")  # fmt: skip
+def _check_copies(plan: Plan) -> None:
+    """What the file carries twice must be equal bit by bit, and what the target has once for all layers must be equal in all of them."""
+    for name, path in plan.match.copies.items():
+        held = plan.match.origins[path].name
+        if not _equal(plan, name, held):
+            raise errors.Mismatch(f"{plan.source.path}: tensor {name!r} differs from {held!r}: the output head is not tied to the "
+                                  "embedding, and flaxgen has tied heads only. This model cannot be converted")  # fmt: skip
+    for row in plan.to.rows if plan.card.config.layers > 1 else ():
+        paths = [path for layer in range(plan.card.config.layers) for path in row.ours(layer)] if row.shared else []
+        names = [plan.match.origins[path].name for path in paths if path in plan.match.origins]
+        for name in names[1:]:
+            if name != names[0] and not _equal(plan, names[0], name):
+                raise errors.Mismatch(f"{plan.source.path}: tensors {names[0]!r} and {name!r} differ, and {plan.to.name} has one for all "
+                                      "layers. Choose another target")  # fmt: skip
+
+
+def _equal(plan: Plan, name: str, other: str) -> bool:
+    one, two = plan.source.variables[name], plan.source.variables[other]
+    if tuple(one.shape) != tuple(two.shape) or one.dtype != two.dtype:
+        return False
+    pairs = zip(plan.source.chunks(name), plan.source.chunks(other), strict=True)
+    return all(np.array_equal(first.view(np.uint8), second.view(np.uint8)) for first, second in pairs)
 
 
 def _write_papers(plan: Plan, work: pathlib.Path) -> None:
@@ -136,7 +148,8 @@ def _write_papers(plan: Plan, work: pathlib.Path) -> None:
     if plan.to.name == "flaxgen":
         card["text"] = None if plan.vocabulary is None else section | {"reserved": plan.vocabulary.reserved}
         card["source"] = _origin(plan)
-    (work / plan.to.json_name).write_text(json.dumps(card, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    text = plan.to.render(card) if plan.to.render else json.dumps(card, ensure_ascii=False, indent=1) + "\n"
+    (work / plan.to.json_name).write_text(text, encoding="utf-8")
     (work / "README.md").write_text(_readme(plan), encoding="utf-8")
 
 

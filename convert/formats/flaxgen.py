@@ -1,22 +1,18 @@
-"""A flaxgen folder: our own paths, both wirings."""
+"""A flaxgen folder: our own paths, of every architecture. Its rows are the paths of the model at hand."""
 
 import dataclasses
 from typing import Any
 
-from convert.formats.table import Card, Format, Row
-from flaxgen.models import config as sizes
+from convert.formats.table import Card, Format, Own, Row
+from flaxgen.models import architectures
 
 VERSION = "flaxgen-1"
 
 
 def read(json: dict[str, Any]) -> Card:
-    for name, value in (("format", VERSION), ("architecture", "transformer")):
-        if json.get(name) != value:
-            raise ValueError(f"field {name!r} is {json.get(name)!r}; wanted {value!r}")
-    try:
-        config = sizes.Config(**json.get("config", {}))
-    except TypeError as error:
-        raise ValueError(f"field 'config': {error}") from error
+    if json.get("format") != VERSION:
+        raise ValueError(f"field 'format' is {json.get('format')!r}; wanted {VERSION!r}")
+    config = architectures.config(json.get("architecture"), json.get("config"))
     end = json.get("end")
     if end is not None and not (isinstance(end, list) and all(type(each) is int and 0 <= each < config.vocab for each in end)):
         raise ValueError(f"field 'end' is {end!r}; wanted a list of token ids below {config.vocab}, or null")
@@ -26,16 +22,11 @@ def read(json: dict[str, Any]) -> Card:
 def write(card: Card) -> dict[str, Any]:
     """The part of config.json that the model fills; the vocabulary and the origin are added to it."""
     end = None if card.end is None else list(card.end)
-    return {"format": VERSION, "architecture": "transformer", "config": dataclasses.asdict(card.config), "end": end}
+    return {"format": VERSION, "architecture": card.config.architecture, "config": dataclasses.asdict(card.config), "end": end}
 
 
-def _rows() -> tuple[Row, ...]:
-    """The rows are the paths themselves, read off a model of one layer in each wiring."""
-    paths: dict[str, None] = {}
-    for wiring in ("between", "pre"):
-        paths |= dict.fromkeys(sizes.shapes(sizes.Config(1, 1, 1, 1, 1, 1, wiring=wiring, activation="gelu")))
-    patterns = (path.replace(sizes.block_name(0), "block_{layer:02d}") for path in paths)
-    return tuple(Row(pattern, (pattern,)) for pattern in patterns)
+def rows(config: Any) -> tuple[Row, ...]:
+    return tuple(Own(path, (path,)) for path in config.shapes())
 
 
 FORMAT = Format(
@@ -43,10 +34,7 @@ FORMAT = Format(
     title="a flaxgen folder",
     container="safetensors",
     json_name="config.json",
-    wirings=("pre", "between"),
-    activations=("gelu", "gelu_tanh"),
-    default=None,
     read=read,
     write=write,
-    rows=_rows(),
+    rows=(),
 )

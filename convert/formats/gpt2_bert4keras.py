@@ -1,14 +1,14 @@
 """GPT-2 as bert4keras saves it, with the names of the CPM checkpoints: separate query, key and value, the erf form of gelu."""
 
+import dataclasses
+
 from convert.formats import gpt2_ml
-from convert.formats.table import Card, Format, Row, block_rows
-from flaxgen.models.config import Config
+from convert.formats.table import PLAIN, Card, Format, Row, block_rows
 
 
 def read(json: dict) -> Card:
     """The keys are those of GPT2_ML; only the wiring differs."""
-    fields = {name: getattr(gpt2_ml.read(json).config, name) for name in Config.__dataclass_fields__}
-    return Card(Config(**fields | {"wiring": "pre"}))
+    return Card(dataclasses.replace(gpt2_ml.read(json).config, wiring="pre", embedding_norm=None))
 
 
 FORMAT = Format(
@@ -16,8 +16,7 @@ FORMAT = Format(
     title="GPT-2 (bert4keras, CPM)",
     container="bundle",
     json_name="config.json",
-    wirings=("pre",),
-    activations=("gelu",),
+    holds=PLAIN | {"wiring": ("pre",), "activation": ("gelu",)},
     default="gelu",
     read=read,
     write=gpt2_ml.write,

@@ -2,20 +2,18 @@
 
 from typing import Any
 
-from convert.formats.table import Card, Drop, Format, Row, block_rows, choice, field
+from convert.formats.table import PLAIN, Card, Drop, Format, Row, block_rows, choice, field, refuse_others
 from flaxgen.models.config import Config
 
 ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
-# Fields that change the mathematics, and the one value of each that flaxgen computes.
-WANTED = {"model_type": "gpt2", "scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "tie_word_embeddings": True,
-          "add_cross_attention": False}  # fmt: skip
+# Fields that change the mathematics, and the values of each that flaxgen computes.
+WANTED = {"model_type": ("gpt2",), "scale_attn_weights": (True,), "scale_attn_by_inverse_layer_idx": (False,),
+          "tie_word_embeddings": (True,), "add_cross_attention": (False,)}  # fmt: skip
 
 
 def read(json: dict[str, Any]) -> Card:
     """transformers' GPT2Config; absent fields have its defaults."""
-    other = [name for name, value in WANTED.items() if json.get(name, value) != value]
-    if other:
-        raise ValueError("; ".join(f"field {name!r} is {json[name]!r}; flaxgen has {WANTED[name]!r} only" for name in other))
+    refuse_others(json, WANTED)
     width = field(json, "n_embd", 768)
     config = Config(
         vocab=field(json, "vocab_size", 50257), positions=field(json, "n_positions", 1024), width=width,
@@ -54,17 +52,16 @@ FORMAT = Format(
     title="GPT-2 (transformers)",
     container="safetensors",
     json_name="config.json",
-    wirings=("pre",),
-    activations=("gelu_tanh", "gelu"),
+    holds=PLAIN | {"wiring": ("pre",), "activation": ("gelu_tanh", "gelu")},
     default="gelu_tanh",
     read=read,
     write=write,
     prefix="transformer.",
-    tied="lm_head.weight",
+    copies={"lm_head.weight": "embed/token/embedding"},
     rows=(
-        Row("wte.weight", ("embed/token/embedding",)),
-        Row("wpe.weight", ("embed/position/embedding",)),
-        *block_rows("h.{layer}.{part}", {
+        Row("transformer.wte.weight", ("embed/token/embedding",)),
+        Row("transformer.wpe.weight", ("embed/position/embedding",)),
+        *block_rows("transformer.h.{layer}.{part}", {
             "ln_1.weight": ("norm_0/scale", "same"), "ln_1.bias": ("norm_0/bias", "same"),
             "attn.c_attn.weight": ("attend/q/kernel attend/k/kernel attend/v/kernel", "turned"),
             "attn.c_attn.bias": ("attend/q/bias attend/k/bias attend/v/bias", "same"),
@@ -73,11 +70,11 @@ FORMAT = Format(
             "mlp.c_fc.weight": ("mlp/up/kernel", "turned"), "mlp.c_fc.bias": ("mlp/up/bias", "same"),
             "mlp.c_proj.weight": ("mlp/down/kernel", "turned"), "mlp.c_proj.bias": ("mlp/down/bias", "same"),
         }),
-        Row("ln_f.weight", ("norm/scale",)),
-        Row("ln_f.bias", ("norm/bias",)),
+        Row("transformer.ln_f.weight", ("norm/scale",)),
+        Row("transformer.ln_f.bias", ("norm/bias",)),
     ),
     drops=(
-        Drop("h.{layer}.attn.bias", "the causal mask as a constant"),
-        Drop("h.{layer}.attn.masked_bias", "the masked score as a constant"),
+        Drop("transformer.h.{layer}.attn.bias", "the causal mask as a constant"),
+        Drop("transformer.h.{layer}.attn.masked_bias", "the masked score as a constant"),
     ),
 )  # fmt: skip

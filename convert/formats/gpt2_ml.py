@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from convert.formats.table import Card, Drop, Format, Row, block_rows, choice, field
+from convert.formats.table import PLAIN, Card, Drop, Format, Row, block_rows, choice, field
 from flaxgen.models.config import Config
 
 # The JSON's hidden_act "gelu" is the erf form in both sources.
@@ -44,8 +44,7 @@ FORMAT = Format(
     title="GPT2_ML (imcaspar's TensorFlow checkpoints, bert4keras's gpt2_ml)",
     container="bundle",
     json_name="config.json",
-    wirings=("between",),
-    activations=("gelu",),
+    holds=PLAIN | {"wiring": ("between",), "activation": ("gelu",)},
     default="gelu",
     read=read,
     write=write,

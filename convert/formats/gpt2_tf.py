@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from convert.formats.table import Card, Format, Row, block_rows, field
+from convert.formats.table import PLAIN, Card, Format, Row, block_rows, field
 from flaxgen.models.config import Config
 
 
@@ -27,8 +27,7 @@ FORMAT = Format(
     title="GPT-2 (OpenAI's TensorFlow checkpoints)",
     container="bundle",
     json_name="hparams.json",
-    wirings=("pre",),
-    activations=("gelu_tanh",),
+    holds=PLAIN | {"wiring": ("pre",), "activation": ("gelu_tanh",)},
     default="gelu_tanh",
     read=read,
     write=write,

@@ -6,19 +6,26 @@ A row reads both ways. Its foreign tensor is our tensors joined along their firs
     "turned"      (in, out)        our kernels are (out, in)
     "turned_1"    (1, in, out)     a convolution of width 1
 
-so `Row("h{layer}/c_attn/w", ("…/q/kernel", "…/k/kernel", "…/v/kernel"), "turned_1")` is a [1, D, 3D] tensor that splits into three.
+so `Row("h{layer}/c_attn/w", ("…/q/kernel", "…/k/kernel", "…/v/kernel"), "turned_1")` is a [1, D, 3D] tensor that splits into three. A row
+whose paths have {layer} where its foreign name has none is one tensor that all layers share: read, each layer gets a copy of it; written,
+those of all layers must be equal.
 """
 
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
-
-from flaxgen.models import config as sizes
 
 Layout = Literal["same", "turned", "turned_1"]
 LAYER_LIMIT = 10_000
+REST = "{rest}"
+# Path -> the fields of the config that its shape shows; and what stands before a layer's number -> the field that counts the layers.
+MEASURES = {"embed/token/embedding": ("vocab", "embedding"), "embed/position/embedding": ("positions",),
+            "embed/segment/embedding": ("segments",), "block_00/mlp/up/kernel": ("hidden", "width")}  # fmt: skip
+DEPTHS = {"block_": "layers"}
+# The choices of the models before BERT's kin.
+PLAIN = {"position": ("learned",), "norm": ("layer",), "sharing": ("none",), "segments": (0,)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +39,11 @@ class Row:
     @property
     def layered(self) -> bool:
         return "{layer" in self.foreign
+
+    @property
+    def shared(self) -> bool:
+        """Whether every layer has a copy of this one tensor."""
+        return not self.layered and any("{layer" in path for path in self.paths)
 
     @functools.cached_property
     def _pattern(self) -> re.Pattern:
@@ -52,6 +64,10 @@ class Row:
     def ours(self, layer: int) -> tuple[str, ...]:
         return tuple(path.format(layer=layer) for path in self.paths)
 
+    def sets(self, path: str) -> int | None:
+        """The layer whose path of ours this is, None when the row does not set it."""
+        return next((layer for pattern in self.paths if (layer := Row(pattern, ()).match(path)) is not None), None)
+
     def shape(self, ours: list[tuple[int, ...]]) -> tuple[int, ...]:
         """The foreign shape that goes with the shapes of our tensors."""
         joined = (sum(shape[0] for shape in ours), *ours[0][1:])
@@ -59,56 +75,111 @@ class Row:
 
 
 @dataclasses.dataclass(frozen=True)
+class Own(Row):
+    """A tensor of a flaxgen folder, whose name is its path."""
+
+    def name(self, layer: int) -> str:
+        return self.foreign
+
+    def ours(self, layer: int) -> tuple[str, ...]:
+        return self.paths
+
+
+@dataclasses.dataclass(frozen=True)
 class Drop:
-    """A tensor that is recognised by name and left behind: a step, a constant, a slot. {of} stands for a tensor that is taken."""
+    """A tensor that is recognised by name and left behind: a step, a constant, a slot, another model.
+
+    {of} stands for a tensor that is taken, {rest} at the end for anything.
+    """
 
     foreign: str
     why: str
 
+    def takes(self, name: str, known: set[str]) -> bool:
+        """Whether it is about this name, when `known` are the names that rows take."""
+        if self.foreign.startswith("{of}"):
+            end = self.foreign.removeprefix("{of}")
+            return name.endswith(end) and name.removesuffix(end) in known
+        if self.foreign.endswith(REST):
+            return name.startswith(self.foreign.removesuffix(REST))
+        return Row(self.foreign, ()).match(name) is not None
+
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a format's JSON says beside the sizes."""
+    """What a format's JSON says: sizes, the tokens that end a text, and what there is to tell about it."""
 
-    config: sizes.Config
+    config: Any
     end: tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Format:
     """A format by name: where its tensors go and what its JSON means.
 
-    container: how it is written; reading takes either. prefix: stands before every name written, and may stand there when read. tied: a
-    name that may repeat the token embedding. read: JSON -> Card, or a ValueError that names the field; write: the JSON back, or a
-    ValueError. activations: those it can say. default: the activation that goes with tensors without JSON, when their sizes are a
-    published preset's. vocabulary: our file names -> its own.
+    container: how it is written, None for one that is only read; reading takes any. json_name: the file that is written; read is the first
+    there is of it and `other_names`. prefix: may be absent before every name, where a file has it so. bare: the outputs with which the
+    prefix is left out in writing. spellings: ends of names that were others once. copies: names that may repeat one of our tensors.
+    read: JSON -> Card, or a ValueError that names the field; write: the JSON back, or a ValueError. parse, render: for papers that are no
+    JSON. holds: field of the config -> the values that the format can say. outputs: the heads it has tensors for; those of a model are
+    found from the tensors that are there. default: the activation that goes with tensors without JSON, when their sizes are a published
+    preset's. vocabulary: our file names -> its own. asked: taken only where --model names it.
     """
 
     name: str
     title: str
-    container: Literal["bundle", "safetensors"]
+    container: Literal["bundle", "safetensors"] | None
     json_name: str
     rows: tuple[Row, ...]
-    wirings: tuple[str, ...]
-    activations: tuple[str, ...]
-    default: str | None
     read: Callable[[dict[str, Any]], Card]
     write: Callable[[Card], dict[str, Any]]
+    architecture: str = "transformer"
+    holds: dict[str, tuple] = dataclasses.field(default_factory=dict)
+    outputs: tuple[str, ...] = ("tied",)
+    default: str | None = None
+    other_names: tuple[str, ...] = ()
+    parse: Callable[[bytes], dict[str, Any]] | None = None
+    render: Callable[[dict[str, Any]], str] | None = None
     drops: tuple[Drop, ...] = ()
     prefix: str = ""
-    tied: str | None = None
+    bare: tuple[tuple[str, ...], ...] = ()
+    spellings: tuple[tuple[str, str], ...] = ()
+    copies: dict[str, str] = dataclasses.field(default_factory=dict)
     vocabulary: dict[str, str] = dataclasses.field(default_factory=dict)
+    measures: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=lambda: MEASURES)
+    depths: dict[str, str] = dataclasses.field(default_factory=lambda: DEPTHS)
+    asked: bool = False
 
-    def base(self, name: str) -> str:
-        """A foreign name as the rows have it."""
-        return name.removeprefix(self.prefix)
+    def bases(self, name: str) -> tuple[str, ...]:
+        """What a foreign name may be in the rows: as it is, with the prefix that it lacks, by its later spelling."""
+        for old, new in self.spellings:
+            if name.endswith(old):
+                name = name.removesuffix(old) + new
+        return (name, self.prefix + name) if self.prefix else (name,)
+
+    def written(self, name: str, config: Any) -> str:
+        """A name of the rows as it is written for a model of this config."""
+        return name.removeprefix(self.prefix) if getattr(config, "outputs", None) in self.bare else name
+
+    def problems(self, config: Any) -> list[str]:
+        """Why it cannot hold a model of this config."""
+        if config.architecture != self.architecture:
+            return [f"its architecture is {config.architecture!r}; {self.name} has {self.architecture!r}"]
+        found = [
+            f'its {field} is "{getattr(config, field)}"; {self.name} has {" or ".join(map(str, values))}'
+            for field, values in self.holds.items()
+            if getattr(config, field) not in values
+        ]
+        more = [output for output in getattr(config, "outputs", ()) if output not in self.outputs]
+        return found + [f'it has the output "{output}"; {self.name} has {", ".join(self.outputs) or "none"}' for output in more]
 
 
-def block_rows(pattern: str, parts: dict[str, tuple[str, Layout]]) -> tuple[Row, ...]:
-    """Rows of one layer: `pattern` holds {layer} and {part}; parts maps the foreign part to ours below block_NN and the layout."""
+def block_rows(pattern: str, parts: dict[str, tuple[str, Layout]], under: str = "block_{layer:02d}/") -> tuple[Row, ...]:
+    """Rows of one layer: `pattern` holds {layer} and {part}; parts maps the foreign part to ours below `under` and the layout."""
     rows = []
     for part, (path, layout) in parts.items():
-        paths = tuple("block_{layer:02d}/" + each for each in path.split())
+        paths = tuple(under + each for each in path.split())
         rows.append(Row(pattern.replace("{part}", part), paths, layout))
     return tuple(rows)
 
@@ -129,3 +200,18 @@ def choice(json: dict[str, Any], name: str, meanings: dict[Any, str], default: A
     if not isinstance(value, str) or value not in meanings:
         raise ValueError(f"field {name!r} is {value!r}; flaxgen has {', '.join(map(repr, meanings))}")
     return meanings[value]
+
+
+def refuse_others(json: dict[str, Any], wanted: dict[str, tuple]) -> None:
+    """ValueError naming every field that changes the mathematics and is none of the values that flaxgen computes."""
+    other = [name for name, values in wanted.items() if name in json and json[name] not in values]
+    if other:
+        said = (f"field {name!r} is {json[name]!r}; flaxgen has {' or '.join(map(repr, wanted[name]))} only" for name in other)
+        raise ValueError("; ".join(said))
+
+
+def unknown(json: dict[str, Any], known: Iterable[str]) -> tuple[str, ...]:
+    """A note that names the fields which nobody here knows."""
+    names = sorted(json.keys() - set(known))
+    more = f" and {len(names) - 20} more" if len(names) > 20 else ""
+    return (f"fields of the JSON that are not known, and left: {', '.join(name[:60] for name in names[:20])}{more}",) if names else ()

@@ -145,7 +145,7 @@ def _large(folder: pathlib.Path, layers: int) -> None:
     from convert.formats import gpt2_ml
     from flaxgen.models import config as sizes
 
-    config = dataclasses.replace(tiny.BETWEEN, width=384, hidden=1536, layers=layers)
+    config = dataclasses.replace(tiny.BETWEEN, width=384, embedding=None, hidden=1536, layers=layers)
     wanted, names = sizes.shapes(config), {}
     for row in gpt2_ml.FORMAT.rows:
         for layer in range(layers if row.layered else 1):

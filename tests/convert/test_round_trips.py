@@ -161,7 +161,8 @@ def test_random_sizes_types_and_formats_come_back_bitwise(count, tmp_path, capsy
         width = heads * choose.randint(1, 20)
         hidden = 4 * width if to == "gpt2-tf" else choose.randint(1, 70)
         vocab, positions, layers = choose.randint(1, 90), choose.randint(1, 40), choose.randint(1, 3)
-        sizes = {"vocab": vocab, "positions": positions, "layers": layers, "width": width, "heads": heads, "hidden": hidden}
+        sizes = {"vocab": vocab, "positions": positions, "layers": layers, "width": width, "heads": heads, "hidden": hidden,
+                 "embedding": None}  # fmt: skip
         config = dataclasses.replace(tiny.CONFIGS[to], **sizes)
         ours = tiny.folder(tmp_path / f"{number}-ours", config, DTYPES[choose.choice(list(DTYPES))], seed=number)
         assert tiny.run(ours, tmp_path / f"{number}-foreign", "--to", to) == 0

@@ -15,6 +15,8 @@ _HOME = {
     "CheckpointError": "flaxgen.errors",
     "Config": "flaxgen.models.config",
     "Context": "flaxgen.context",
+    "Encoder": "flaxgen.encoder",
+    "Couplets": "flaxgen.couplets",
     "PRESETS": "flaxgen.models.presets",
     "Rule": "flaxgen.rules",
     "Transformer": "flaxgen.models.transformer",
@@ -24,7 +26,7 @@ _HOME = {
     "save": "flaxgen.weights",
     "stream": "flaxgen.loop",
 }
-_ROOMS = ("chains", "errors", "measure", "models", "nn", "pipelines", "rules", "tasks", "text", "weights")
+_ROOMS = ("chains", "couplets", "errors", "measure", "models", "nn", "pipelines", "rules", "tasks", "text", "weights")
 __all__ = sorted(_HOME)
 
 

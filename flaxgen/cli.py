@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from flaxgen import terminal
+from flaxgen import cli_couplet, terminal
 
 DESCRIPTION = """Generative models in JAX: continue a text, or measure how likely it is.
 
@@ -19,6 +19,7 @@ Try:  flaxgen write 床前明月光
       flaxgen write 床前明月光 --regex '，[^，。]{5}。'
       flaxgen many prompts.txt texts.jsonl
       flaxgen score 床前明月光，疑是地上霜。
+      flaxgen couplet 晚风摇树树还挺
 
 Without --model the small poetry model that comes with flaxgen answers. Training (python -m train) and checkpoint
 conversion (python -m convert) run from a clone of the repository.
@@ -237,7 +238,7 @@ def many(
         print(f"flaxgen: {failed} of {len(prompts)} prompts failed; see the lines with an error in {target}", file=sys.stderr)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"write": write, "many": many, "score": score}
+COMMANDS: dict[str, Callable[..., None]] = {"write": write, "many": many, "score": score, "couplet": cli_couplet.couplet}
 
 
 def main() -> None:
@@ -252,7 +253,7 @@ def main() -> None:
     except BrokenPipeError:
         # Whoever read our output has left. Point the stream elsewhere, or the interpreter complains while it closes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (ValueError, OSError, ArithmeticError) as error:
+    except (ValueError, OSError, ArithmeticError, ImportError) as error:
         if "--debug" in words:
             raise
         print(f"flaxgen: {error}", file=sys.stderr)

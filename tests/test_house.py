@@ -25,7 +25,9 @@ FLOORS = (
     ),
     (
         "flaxgen.nn",
+        "flaxgen.assignment",
         "flaxgen.loop",
+        "flaxgen.picture",
         "flaxgen.rules",
         "flaxgen.terms",
         "flaxgen.controls",
@@ -45,7 +47,7 @@ FLOORS = (
     ("flaxgen.context",),
     ("flaxgen.jobs",),
     ("flaxgen.warming", "flaxgen.results"),
-    ("flaxgen.pipelines",),
+    ("flaxgen.pipelines", "flaxgen.encoder", "flaxgen.couplets"),
     ("flaxgen", "flaxgen.cli", "flaxgen.terminal", "flaxgen.many"),
 )
 

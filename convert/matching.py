@@ -61,7 +61,7 @@ class _Taken:
 
     @property
     def names(self) -> set[str]:
-        return {name for _, _, name in self.rows}
+        return {name for _, _, name in self.rows} | self.copies.keys()
 
     @property
     def lacking(self) -> int:
@@ -235,6 +235,9 @@ def _card(source: Source, taken: _Taken, origins: dict[str, Origin], model: str 
     """Sizes and choices from the JSON beside the tensors, from a preset's name, or from a preset with the tensors' shapes."""
     format, found = taken.format, _measured(source, taken.format, origins)
     place, json = papers(source, format)
+    told = "the tensors" if json is None else place.name
+    if format.measured:
+        place, json = (source.path, found) if json is None else (place, found | json)
     card = None
     if json is not None:
         try:
@@ -248,10 +251,11 @@ def _card(source: Source, taken: _Taken, origins: dict[str, Origin], model: str 
             problems.append(f"{place.name} says {card.config}, --model {model} is {presets.PRESETS[model]}")
         card, said = Card(presets.PRESETS[model], card.end if card else None), f"sizes of {model}, as --model says"
     elif card is not None:
-        said = f"sizes from {place.name}"
+        said = f"sizes from {told}"
     else:
         card, said = _from_presets(source, format, found)
-    card = dataclasses.replace(card, config=_with_outputs(format, card.config, origins))
+    measured = {name: found.get(name, 0 if name == "segments" else getattr(card.config, name)) for name in card.unsaid}
+    card = dataclasses.replace(card, config=_with_outputs(format, dataclasses.replace(card.config, **measured), origins))
     for name, value in found.items():
         if getattr(card.config, name) != value:
             by = f"--model {model}" if model in presets.PRESETS else place.name

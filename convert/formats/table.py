@@ -47,7 +47,7 @@ class Row:
 
     @functools.cached_property
     def _pattern(self) -> re.Pattern:
-        parts = re.split(r"\{layer(?::02d)?\}", self.foreign)
+        parts = re.split(r"\{layer(?::0[23]d)?\}", self.foreign)
         return re.compile(r"(\d{1,5})".join(re.escape(part) for part in parts))
 
     def match(self, name: str) -> int | None:
@@ -107,11 +107,15 @@ class Drop:
 
 @dataclasses.dataclass(frozen=True)
 class Card:
-    """What a format's JSON says: sizes, the tokens that end a text, and what there is to tell about it."""
+    """What a format's JSON says: sizes, the tokens that end a text, and what there is to tell about it.
+
+    unsaid: sizes of tables that it leaves to the tensors.
+    """
 
     config: Any
     end: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
+    unsaid: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +128,8 @@ class Format:
     read: JSON -> Card, or a ValueError that names the field; write: the JSON back, or a ValueError. parse, render: for papers that are no
     JSON. holds: field of the config -> the values that the format can say. outputs: the heads it has tensors for; those of a model are
     found from the tensors that are there. default: the activation that goes with tensors without JSON, when their sizes are a published
-    preset's. vocabulary: our file names -> its own. asked: taken only where --model names it.
+    preset's. vocabulary: our file names -> its own. measured: `read` is given what the tensors show too, by our names, and that alone where
+    there is no JSON. asked: taken only where --model names it.
     """
 
     name: str
@@ -149,6 +154,7 @@ class Format:
     vocabulary: dict[str, str] = dataclasses.field(default_factory=dict)
     measures: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=lambda: MEASURES)
     depths: dict[str, str] = dataclasses.field(default_factory=lambda: DEPTHS)
+    measured: bool = False
     asked: bool = False
 
     def bases(self, name: str) -> tuple[str, ...]:

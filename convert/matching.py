@@ -257,7 +257,7 @@ def _card(source: Source, taken: _Taken, origins: dict[str, Origin], model: str 
     measured = {name: found.get(name, 0 if name == "segments" else getattr(card.config, name)) for name in card.unsaid}
     card = dataclasses.replace(card, config=_with_outputs(format, dataclasses.replace(card.config, **measured), origins))
     for name, value in found.items():
-        if getattr(card.config, name) != value:
+        if getattr(card.config, name, value) != value:
             by = f"--model {model}" if model in presets.PRESETS else place.name
             problems.append(f"{name} is {getattr(card.config, name)} by {by}, {value} by the tensors")
     return card, said

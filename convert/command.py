@@ -14,13 +14,16 @@ import tyro
 from flaxgen import errors
 
 # The names of convert.formats and of flaxgen.models.presets, written out so that --help shows them without loading either.
-To = Literal["flaxgen", "gpt2-ml", "gpt2-tf", "gpt2-hf", "gpt2-bert4keras"]
+To = Literal[
+    "flaxgen", "gpt2-ml", "gpt2-tf", "gpt2-hf", "gpt2-bert4keras", "bert", "albert", "albert-unshared", "nezha", "roformer", "roformer-v2",
+    "electra", "gpt", "bert-hf", "albert-hf", "nezha-hf", "roformer-hf", "electra-hf", "t5", "t5.1.1", "mt5", "t5-hf", "t5.1.1-hf",
+]  # fmt: skip
 INTERRUPTED, FAILED = 130, 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """Convert a checkpoint of GPT2_ML or GPT-2 to a flaxgen folder, or back to where it came from.
+    """Convert a checkpoint of GPT2_ML, GPT-2, BERT and its kin or T5 to a flaxgen folder, or back to where it came from.
 
     Prints what it will do, then does it: one tensor in memory at a time, into a temporary folder that becomes TARGET at the end.
     Nothing that can run code (pickle) is read. Exit codes: 0 done, 3 other refusal, 4 corrupt, 5 incomplete, 6 does not fit, 7 unsafe,
@@ -36,11 +39,17 @@ class Options:
 
     to: To = "flaxgen"
     """flaxgen: a flaxgen folder. gpt2-ml: GPT2_ML's TensorFlow checkpoint. gpt2-tf: OpenAI's TensorFlow checkpoint. gpt2-hf:
-    transformers' safetensors. gpt2-bert4keras: bert4keras's TensorFlow checkpoint of GPT-2."""
+    transformers' safetensors. gpt2-bert4keras: bert4keras's TensorFlow checkpoint of GPT-2. bert, albert, nezha, roformer, roformer-v2,
+    electra, gpt: TensorFlow checkpoints of Google's code and bert4keras; albert-unshared: ALBERT's file of a model whose layers have their
+    own parameters, which must be equal. bert-hf, albert-hf, nezha-hf, roformer-hf, electra-hf: transformers' safetensors. t5, t5.1.1, mt5:
+    Google's TensorFlow checkpoints of T5. t5-hf, t5.1.1-hf: transformers' safetensors of T5 1.0, and of T5 1.1 and mT5."""
 
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Which model SOURCE holds, where several fit: a format as in --to; or the name of a published size (gpt2, gpt2-medium, gpt2-large,
-    gpt2-xl, gpt2-ml-base, gpt2-ml-large, gpt2-ml-mega, gpt2-ml-mega-21130), where no JSON says the number of heads."""
+    """Which model SOURCE holds, where several fit (nezha and roformer have the same tensors): a format as in --to; albert-unshared reads
+    ALBERT into layers of their own, each a copy. Or the name of a published size, where no JSON says the number of heads: gpt2,
+    gpt2-medium, gpt2-large, gpt2-xl, gpt2-ml-base, gpt2-ml-large, gpt2-ml-mega, gpt2-ml-mega-21130, bert-base-chinese,
+    bert-base-uncased, bert-large-uncased, roberta-wwm-ext-large, albert-base, albert-large, albert-xlarge, albert-xxlarge, nezha-base,
+    nezha-large, roformer-base, roformer-v2-small, roformer-v2-base, roformer-v2-large, electra-small, electra-base, electra-large."""
 
     vocab: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The vocabulary: vocab.txt, or encoder.json or vocab.json with its merges beside it."""

@@ -11,6 +11,26 @@ def _gpt2_ml(vocab: int, width: int, layers: int, heads: int, init_range: float 
     return Config(vocab, 1024, width, layers, heads, 4 * width, wiring="between", activation="gelu", init_range=init_range)
 
 
+def _encoder(
+    vocab: int, width: int, layers: int, heads: int, *, positions: int = 512, outputs: tuple = ("mlm", "pool", "nsp"), **more
+) -> Config:
+    """BERT's choices with `more` in their place."""
+    choices = {"hidden": 4 * width, "wiring": "post", "activation": "gelu", "epsilon": 1e-12, "segments": 2, "application": "encoder"}
+    return Config(vocab, positions, width, layers, heads, outputs=outputs, **choices | more)
+
+
+def _albert(width: int, layers: int, heads: int) -> Config:
+    return _encoder(21128, width, layers, heads, embedding=128, sharing="all", dropout=0.0)
+
+
+def _roformer(width: int, layers: int, heads: int) -> Config:
+    return _encoder(12000, width, layers, heads, outputs=("tied",), position="rotary", norm="bare")
+
+
+def _electra(vocab: int, width: int, heads: int, embedding: int, layers: int = 12) -> Config:
+    return _encoder(vocab, width, layers, heads, embedding=embedding, outputs=("discriminator",))
+
+
 PRESETS = {
     "gpt2": _gpt2(768, 12, 12),
     "gpt2-medium": _gpt2(1024, 24, 16),
@@ -20,4 +40,21 @@ PRESETS = {
     "gpt2-ml-large": _gpt2_ml(8021, 1024, 24, 16),
     "gpt2-ml-mega": _gpt2_ml(8021, 1536, 48, 24, init_range=0.014142135623731),
     "gpt2-ml-mega-21130": _gpt2_ml(21130, 1536, 48, 24, init_range=0.014142135623731),
+    "bert-base-chinese": _encoder(21128, 768, 12, 12),
+    "bert-base-uncased": _encoder(30522, 768, 12, 12),
+    "bert-large-uncased": _encoder(30522, 1024, 24, 16),
+    "roberta-wwm-ext-large": _encoder(21128, 1024, 24, 16),
+    "albert-base": _albert(768, 12, 12),
+    "albert-large": _albert(1024, 24, 16),
+    "albert-xlarge": _albert(2048, 24, 16),
+    "albert-xxlarge": _albert(4096, 12, 64),
+    "nezha-base": _encoder(21128, 768, 12, 12, position="relative"),
+    "nezha-large": _encoder(21128, 1024, 24, 16, position="relative"),
+    "roformer-base": _encoder(50000, 768, 12, 12, positions=1536, outputs=("mlm",), position="rotary"),
+    "roformer-v2-small": _roformer(384, 6, 6),
+    "roformer-v2-base": _roformer(768, 12, 12),
+    "roformer-v2-large": _roformer(1024, 24, 16),
+    "electra-small": _electra(21128, 256, 4, 128),
+    "electra-base": _electra(21128, 768, 12, 768),
+    "electra-large": _electra(21128, 1024, 16, 1024, layers=24),
 }

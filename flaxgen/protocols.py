@@ -4,6 +4,7 @@ An array's name ends in its axes; einsum letters are the same letters:
 
     B batch row   T query step   S cache slot   H head   K head width   D model width   F hidden width   V vocabulary
     N drawn token   W candidate token   E entry of a short list   L layer   Y X C image height, width, channel
+    J tap of a convolution   G direction   U unit of a recurrent layer
 
 Scalars and pytrees have no suffix. A model learns through a Task and speaks through a Chain; implementations are frozen dataclasses.
 """

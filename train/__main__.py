@@ -11,7 +11,8 @@ python -m train RECIPE --plan mesh=fsdp=32 …         memory, operations and co
 python -m train RECIPE --help                        the settings of a recipe
 python -m train export DIR TARGET [--best] [--force] write the newest (or best) checkpoint of a run as a flaxgen folder (bf16)
 python -m train plot DIR… [--png FILE]               curves of one or several runs as a picture
-python -m train prepare-poetry PACKAGE VERSES        clean and split the npm package chinese-poetry for the recipe poetry
+python -m train prepare-poetry PACKAGE OUT           clean and split the npm package chinese-poetry for the recipe poetry
+python -m train prepare-couplets PACKAGE OUT         take from it the antithetical lines of regulated verse for the recipe couplet
 python -m train publish-poetry DIR VERSES TARGET     export a run of it with scores, curve and card
 
 recipes
@@ -32,6 +33,7 @@ examples
 Ctrl-C or SIGTERM once: the update under way is finished and saved; the same command goes on later. Twice: at once.
 Large pages make it 10 to 15 % faster on Linux: GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m train …
 """
+OTHERS = ("export", "plot", "prepare-poetry", "prepare-couplets", "publish-poetry", "publish-couplet")
 
 
 def main(argv: list[str]) -> int:
@@ -75,11 +77,12 @@ def command(name: str, words: list[str]) -> int:
         plot.draw(options.DIR, target)
         print(f"wrote {target}")
         return 0
-    if name == "prepare-poetry":
-        options = parser(name, "PACKAGE", "VERSES").parse_args(words)
-        from train import poetry
+    if name in ("prepare-poetry", "prepare-couplets"):
+        options = parser(name, "PACKAGE", "OUT").parse_args(words)
+        from train import poetry, regulated
 
-        for what, count in poetry.prepare(pathlib.Path(options.PACKAGE), pathlib.Path(options.VERSES)).items():
+        prepare = {"prepare-poetry": poetry.prepare, "prepare-couplets": regulated.prepare}[name]
+        for what, count in prepare(pathlib.Path(options.PACKAGE), pathlib.Path(options.OUT)).items():
             print(f"{count:>12,}  {what}")
         return 0
     if name == "publish-poetry":
@@ -90,7 +93,7 @@ def command(name: str, words: list[str]) -> int:
         print(score.describe(scores))
         return 0
     if name not in recipes.RECIPES:
-        known = ", ".join([*recipes.RECIPES, "export", "plot", "prepare-poetry", "publish-poetry"])
+        known = ", ".join([*recipes.RECIPES, *OTHERS])
         raise ValueError(f"unknown recipe {name!r}; choose from {known}. See python -m train --help")
     if "--help" in words or "-h" in words:
         print(help_text(name))
@@ -100,15 +103,15 @@ def command(name: str, words: list[str]) -> int:
 
 def train(name: str, words: list[str]) -> int:
     """Starts, resumes or plans a run of a recipe."""
-    from train import recipes
+    from train import recipes, settings
 
-    given = recipes.pairs([word for word in words if word != "--plan"])
+    given = settings.pairs([word for word in words if word != "--plan"])
     out = given.pop("out", f"runs/{name}")
     if not out:
         raise ValueError("out= is empty; name the folder of the run, as out=runs/try")
-    settings = recipes.RECIPES[name](recipes.size(given.pop("tiny", "false")))
-    joining = recipes.joining(given)
-    planned = recipes.override(settings, given)  # a mistake is named before anything is imported or written
+    chosen = recipes.RECIPES[name](settings.size(given.pop("tiny", "false")))
+    joining = settings.joining(given)
+    planned = settings.override(chosen, given)  # a mistake is named before anything is imported or written
     from flaxgen import compilation
 
     if "--plan" in words:
@@ -123,7 +126,7 @@ def train(name: str, words: list[str]) -> int:
     from train import run, trouble
 
     try:
-        return run.train(name, settings, given, pathlib.Path(out).expanduser())
+        return run.train(name, chosen, given, pathlib.Path(out).expanduser())
     except (RuntimeError, MemoryError) as error:
         words = trouble.memory_advice(error, dataclasses.asdict(planned))
         raise RuntimeError(words or error) from error
@@ -137,10 +140,10 @@ def parser(name: str, *arguments: str) -> argparse.ArgumentParser:
 
 
 def help_text(name: str) -> str:
-    from train import recipes
+    from train import recipes, settings
 
     listed = "\n".join(f"  {recipe:<22} {make.__doc__.strip()}" for recipe, make in recipes.RECIPES.items())
-    return HELP.format(recipes=listed, of=f" (of the recipe {name})", settings=recipes.table(recipes.RECIPES[name]()))
+    return HELP.format(recipes=listed, of=f" (of the recipe {name})", settings=settings.table(recipes.RECIPES[name]()))
 
 
 if __name__ == "__main__":

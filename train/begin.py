@@ -8,7 +8,8 @@ import flaxgen.text.build
 import flaxgen.text.wordpiece
 from flaxgen import weights
 from flaxgen.models import config
-from train import corpus, recipes, warm
+from train import corpus, warm
+from train.settings import Language
 
 ACTIVATION = {"between": "gelu", "pre": "gelu_tanh"}  # as GPT2_ML and GPT-2 were published
 ENOUGH = 8192  # tokens of a vocabulary of characters that nobody limits
@@ -18,16 +19,18 @@ ENOUGH = 8192  # tokens of a vocabulary of characters that nobody limits
 class Model:
     """What is trained. params: to begin from, on the host and by layer; None: drawn anew. grown: whether its vocabulary was extended."""
 
-    config: config.Config
+    config: Any
     text: Any
     params: Any
     note: str
     grown: bool = False
 
 
-def begin(s: recipes.Settings) -> Model:
+def begin(s: Language) -> Model:
     """The model of a run's first update, by its settings; what is wrong with data= or start= is a ValueError."""
     files = [path for source in corpus.sources(s.data) for path in source.files]
+    if s.dev:
+        corpus.sources(s.dev)
     if not s.start:
         text = warm.ended(vocabulary(s), s.text)
         note = f"a new model, with {'the vocabulary of ' + s.text if s.text else 'a vocabulary made from the data'}: {len(text):,} tokens"
@@ -42,13 +45,13 @@ def begin(s: recipes.Settings) -> Model:
     return Model(dataclasses.replace(plan.config, dropout=s.dropout), plan.text, plan.params, plan.note, grown)
 
 
-def sizes(s: recipes.Settings, vocab: int) -> config.Config:
+def sizes(s: Language, vocab: int) -> config.Config:
     """Those of a new model."""
     made = (vocab, s.length, s.width, s.layers, s.heads, 4 * s.width, s.wiring, ACTIVATION[s.wiring])
     return config.Config(*made, dropout=s.dropout, init_range=s.init_range)
 
 
-def as_it_is(s: recipes.Settings) -> Model:
+def as_it_is(s: Language) -> Model:
     """The model of start= with its own vocabulary, for data that is token ids already."""
     card = weights.describe(s.start)
     if s.length > card["config"].positions:
@@ -60,7 +63,7 @@ def as_it_is(s: recipes.Settings) -> Model:
     return Model(made, warm.ended(text, s.start), warm.load(s.start), f"the vocabulary of {s.start} is kept: the data are ids of it")
 
 
-def vocabulary(s: recipes.Settings):
+def vocabulary(s: Language):
     """The tokenizer that the settings name, or one made from the data."""
     if not s.text:
         return flaxgen.text.build.vocabulary(corpus.documents(s.data), size=s.vocab or ENOUGH)

@@ -9,7 +9,7 @@ import tempfile
 
 import numpy as np
 
-from train import run, score
+from train import language, run, score
 
 CARD = """# poetry: a small GPT2_ML model of Chinese verse
 
@@ -54,7 +54,7 @@ def publish(folder: pathlib.Path, verses: pathlib.Path, target: pathlib.Path, *,
         scores = score.score(pathlib.Path(work) / "model", verses)
         exported = json.loads((pathlib.Path(work) / "model" / "config.json").read_text(encoding="utf-8"))
     facts = json.loads((verses / "facts.json").read_text(encoding="utf-8"))
-    run.export(folder, target, readme=text(exported, facts, scores, run.epoch_tokens(folder)), force=force)
+    run.export(folder, target, readme=text(exported, facts, scores, language.epoch_tokens(folder)), force=force)
     (target / "scores.json").write_text(json.dumps(scores, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     curve(folder / "log.jsonl", target / "curve.png")
     return scores

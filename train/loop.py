@@ -22,8 +22,8 @@ class Hooks:
 
     batch(place) -> arrays; save(step, state, facts, score); check() raises when a save in the background has failed,
     wait() returns when it has ended;
-    back() -> (state, facts) of the newest good checkpoint, or of the beginning; look(step, state) -> facts for the log, of which
-    "dev_perplexity" is the score of a checkpoint.
+    back() -> (state, facts) of the newest good checkpoint, or of the beginning; look(step, state) -> (facts for the log, the
+    score of a checkpoint or None).
     """
 
     batch: Callable[[int], dict]
@@ -31,7 +31,7 @@ class Hooks:
     check: Callable[[], None]
     wait: Callable[[], None]
     back: Callable[[], tuple[Any, dict]]
-    look: Callable[[int, Any], dict]
+    look: Callable[[int, Any], tuple[dict, float | None]]
 
 
 def run(program, state, hooks: Hooks, settings, record: watch.Record) -> tuple[Any, int]:
@@ -60,11 +60,11 @@ def run(program, state, hooks: Hooks, settings, record: watch.Record) -> tuple[A
                 saved, reader = done, Reader(record, s.patience)
                 continue
             with record.aside():
-                found = hooks.look(done, state) if look else {}
+                found, score = hooks.look(done, state) if look else ({}, None)
                 if found:
                     record.write({"step": done} | {name: watch.exact(value) for name, value in found.items()})
                 if save and not reader.bad:  # what a bad stretch leaves is nothing to go back to
-                    hooks.save(done, state, record.facts(), found.get("dev_perplexity"))
+                    hooks.save(done, state, record.facts(), score)
                     saved = done
             dog.beat()
         reader.read(0)

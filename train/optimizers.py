@@ -11,7 +11,7 @@ import optax
 
 from train import partition
 
-Name = Literal["adamw", "adafactor", "lion", "sgd", "adafactor-gpt2-ml"]
+Name = Literal["adamw", "adam", "adafactor", "lion", "sgd", "adafactor-gpt2-ml"]
 Schedule = Literal["cosine", "linear", "wsd", "constant", "gpt2-ml"]
 
 
@@ -32,7 +32,8 @@ def build(
 ) -> optax.GradientTransformation:
     """update = -rate (direction + decay parameter), the direction by `name`, the decay for kernels and embeddings only.
 
-    adamw: b1 0.9, b2 0.98 (Loshchilov & Hutter 2019).  lion: b1 0.9, b2 0.99; a third to a tenth of AdamW's rate (Chen et al. 2023).
+    adamw: b1 0.9, b2 0.98 (Loshchilov & Hutter 2019).  adam: b1 0.9, b2 0.999, as published (Kingma & Ba 2015).
+    lion: b1 0.9, b2 0.99; a third to a tenth of AdamW's rate (Chen et al. 2023).
     adafactor: optax's, relative to each parameter's root mean square, so rates are near 1e-2 (Shazeer & Stern 2018). optax.adafactor itself
     does not multiply its decay by the rate; here it is, as everywhere.  adafactor-gpt2-ml: what trained GPT2_ML.  sgd: the gradient.
     clip: largest global norm of the gradient, 0 for none.  ema: see `average`, 0 for none.
@@ -87,6 +88,8 @@ def direction(name: Name) -> optax.GradientTransformation:
     """What the optimizer of that name makes of a gradient, before decay and rate."""
     if name == "adamw":
         return optax.scale_by_adam(b1=0.9, b2=0.98)
+    if name == "adam":
+        return optax.scale_by_adam()
     if name == "lion":
         return optax.scale_by_lion(b1=0.9, b2=0.99)
     if name == "sgd":

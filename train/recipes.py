@@ -1,131 +1,31 @@
-"""The recipes by name, what may be set in them, and strict `key=value` overrides."""
+"""The recipes by name."""
 
 import dataclasses
-import re
-from collections.abc import Iterator
+
+from train.settings import OPENINGS, Language, Reading, Tagging
 
 POETRY_PROMPTS = "床前明月光|今天天气不错|春江花月夜|《登高》|七绝《秋思》"
-OPENINGS = "openings"
-LARGEST = 2**31 - 1
-OF_NEW_MODELS = ("text", "width", "layers", "heads", "wiring", "init_range")  # what start= brings along
+COUPLET_PROMPTS = "晚风摇树树还挺|今天天气不错|鱼跃此时海|只有香如故|科学空间"
 
 
-def setting(default, what: str, *, choices: tuple[str, ...] = (), least: float = 0, most: float = 1e38, movable: bool = False):
-    return dataclasses.field(default=default, metadata={"what": what, "choices": choices, "range": (least, most), "movable": movable})
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Everything a run depends on; run.json keeps it, and a resumed run takes it from there."""
-
-    # data
-    data: str = setting(
-        "", "text to learn from: .txt, .jsonl, .tfrecord, a folder or a pattern; several with weights: a.jsonl*0.7 b.txt*0.3"
-    )
-    dev: str = setting("", "the same, not learnt from, for the perplexity in the log; empty for none")
-    start: str = setting("", "a flaxgen folder whose weights and vocabulary training goes on from; empty for a new model")
-    foreign: str = setting("refuse", "a text of another language than start= knows, or rebuild: a new model", choices=("refuse", "rebuild"))
-    text: str = setting("", "a flaxgen folder or vocab.txt whose vocabulary a new model takes; empty: one is made from data")
-    vocab: int = setting(6200, "largest vocabulary made from data; 0: as the data want")
-    rows: str = setting("packed", "several documents a row, or single: one, cut at its end", choices=("packed", "single"))
-    neighbours: str = setting("hidden", "documents of one row do not see each other, or seen: they do", choices=("hidden", "seen"))
-    shortest: int = setting(0, "documents of so few tokens are left out")
-    ends: str = setting("token", "each document ends with a token, or none, as in GPT2_ML's data", choices=("token", "none"))
-    # model
-    length: int = setting(192, "tokens a row, and a new model's positions", least=2)
-    width: int = setting(256, "of a new model", least=1)
-    layers: int = setting(4, "of a new model", least=1)
-    heads: int = setting(4, "of each layer", least=1)
-    wiring: str = setting("between", "GPT2_ML's, or pre: GPT-2's", choices=("between", "pre"))
-    init_range: float = setting(0.02, "standard deviation of a new model's kernels", least=1e-9, most=10)
-    dropout: float = setting(0.0, "share of activations dropped; under two epochs nothing is learnt by heart", most=0.999)
-    # learning
-    batch: int = setting(11, "rows an update, over all devices and all parts", least=1)
-    accumulate: int = setting(1, "parts of a batch, one after the other (gradient accumulation)", least=1, movable=True)
-    steps: int = setting(1000, "updates in all; the schedule ends there", least=1, movable=True)
-    optimizer: str = setting("adamw", "", choices=("adamw", "adafactor", "adafactor-gpt2-ml", "lion", "sgd"))
-    rate: float = setting(2e-3, "highest learning rate")
-    schedule: str = setting("cosine", "how the rate falls", choices=("cosine", "linear", "wsd", "constant", "gpt2-ml"))
-    warmup: int = setting(300, "updates until the rate is highest", most=2**31 - 1)
-    cooldown: int = setting(0, "updates over which schedule=wsd falls", most=2**31 - 1)
-    decay: float = setting(0.1, "weight decay of kernels and embeddings", most=10)
-    clip: float = setting(1.0, "largest gradient norm; 0 for none")
-    ema: float = setting(0.0, "decay of a moving average of the weights, which is what is saved as a model; 0 for none", most=0.9999999)
-    layer_rate: float = setting(1.0, "rate of a layer as a share of the rate of the layer above", least=1e-6, most=1)
-    freeze: str = setting("", "regex of parameters that stay as they are, as 'embed|block_0[0-3]'")
-    lora: int = setting(0, "rank of low-rank updates of attention's q and v, all else frozen; 0: train the weights themselves")
-    alpha: float = setting(16.0, "the low-rank updates are scaled by alpha / lora", least=1e-9)
-    adversarial: str = setting("none", "of the token embedding: fgm (fast gradient) or penalty", choices=("none", "fgm", "penalty"))
-    epsilon: float = setting(1.0, "strength of the adversary")
-    seed: int = setting(0, "of parameters, dropout and the order of rows", most=2**31 - 1)
-    # computing
-    dtype: str = setting("float32", "of activations; what is trained stays float32", choices=("float32", "bfloat16"))
-    loop: str = setting("unroll", "over layers; scan compiles a model of any depth in the same time", choices=("unroll", "scan"))
-    remat: str = setting(
-        "none", "what the backward pass computes again: none, dots (all but products), full", choices=("none", "dots", "full"), movable=True
-    )
-    chunks: int = setting(1, "parts of the vocabulary in which the loss is computed", least=1, movable=True)
-    mesh: str = setting("", "devices by axis, as data=2,fsdp=4,tensor=1; empty: all on data (of a CPU one)", movable=True)
-    parallel: str = setting("mesh", "jit over the mesh, or pmap: a whole copy a device", choices=("mesh", "pmap"), movable=True)
-    # keeping and watching
-    every: int = setting(250, "updates between checkpoints", least=1, movable=True)
-    keep: int = setting(2, "checkpoints kept, and the best on dev besides", least=1, movable=True)
-    damaged: str = setting("older", "a damaged checkpoint: go on from an older one, or refuse", choices=("older", "refuse"), movable=True)
-    look: int = setting(500, "updates between samples, and between measurements on dev", least=1, movable=True)
-    prompts: str = setting("", "what is continued at each look, with | between; openings: how three rows of the data begin", movable=True)
-    note: int = setting(10, "updates between lines of log.jsonl", least=1, movable=True)
-    tensorboard: str = setting("no", "the same for TensorBoard (wants tensorboardX)", choices=("no", "yes"), movable=True)
-    profile: str = setting("", "updates to trace for TensorBoard's profiler, as 100:105", movable=True)
-    patience: int = setting(
-        5, "updates without a finite gradient, one after the other, that send a run back to its checkpoint", least=1, movable=True
-    )
-    skip: int = setting(0, "batches left out besides the bad ones after going back", most=2**31 - 1, movable=True)
-    rollbacks: int = setting(3, "times a run may go back before it ends", movable=True)
-    watchdog: int = setting(
-        1800, "seconds without an update after which all stacks are printed and the run ends", least=1, most=10**6, movable=True
-    )
-
-    def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value, choices, (least, most) = getattr(self, field.name), field.metadata["choices"], field.metadata["range"]
-            if choices and value not in choices:
-                raise ValueError(f"{field.name}={value}: wanted {' or '.join(choices)}")
-            if field.type is int and least == 1 and value < 1:
-                raise ValueError(f"{field.name}={value}: wanted a whole number from 1 up")
-            most = min(most, LARGEST) if field.type is int else most
-            if field.type in (int, float) and not least <= value <= most:  # NaN is not
-                raise ValueError(f"{field.name}={value}: wanted a number from {least} to {most}")
-        if self.width % self.heads:
-            raise ValueError(f"width={self.width} heads={self.heads}: wanted heads that divide the width")
-        if self.batch % self.accumulate:
-            raise ValueError(f"batch={self.batch} accumulate={self.accumulate}: wanted parts that divide the batch")
-        if self.lora and not self.start:
-            raise ValueError(f"lora={self.lora} wants a model that has learnt, to stand beside; give start=FOLDER")
-        if self.optimizer == "adafactor" and not self.clip:
-            raise ValueError("optimizer=adafactor clip=0: its means overflow beside gradients of 1e5; give a clip=, as 1")
-        window(self.profile)
-        if self.schedule == "wsd" and not self.cooldown:
-            raise ValueError("schedule=wsd falls over the last cooldown= updates; give cooldown=N")
-
-
-def poetry(size: str = "full") -> Settings:
+def poetry(size: str = "full") -> Language:
     """Verse of Tang and Song, prepared by `python -m train prepare-poetry`: the bundled model."""
-    full = Settings(data="runs/verse/train.jsonl", dev="runs/verse/dev.jsonl", neighbours="seen", steps=8000, prompts=POETRY_PROMPTS)
+    full = Language(data="runs/verse/train.jsonl", dev="runs/verse/dev.jsonl", neighbours="seen", steps=8000, prompts=POETRY_PROMPTS)
     return full if size == "full" else tiny(full, rate=3e-3)
 
 
-def own(size: str = "full") -> Settings:
+def own(size: str = "full") -> Language:
     """Your own text, Chinese or English: the bundled model goes on with it, or a small new one is made; ten minutes on two cores."""
-    full = Settings(
+    full = Language(
         start="flaxgen/bundled/poetry", foreign="rebuild", vocab=0, prompts=OPENINGS,
         batch=4, steps=1500, rate=1.5e-3, warmup=50, every=250, look=250,
     )  # fmt: skip
     return full if size == "full" else dataclasses.replace(full, data="train/tiny.jsonl", batch=4, steps=20, every=10, look=20)
 
 
-def mega(size: str = "full") -> Settings:
+def mega(size: str = "full") -> Language:
     """GPT2_ML mega from the beginning as published: batch 512, the AdaFactor of imcaspar/gpt2-ml (train/train_tpu_adafactor.sh)."""
-    full = Settings(
+    full = Language(
         length=1024, vocab=8021, width=1536, layers=48, heads=24, init_range=0.014142135623731, dropout=0.1,
         rows="single", shortest=64, ends="none", batch=512, steps=800_000, optimizer="adafactor-gpt2-ml", rate=1e-4,
         schedule="gpt2-ml", warmup=10_000, decay=0.01, clip=0.0, dtype="bfloat16", loop="scan", remat="full", every=1000, look=5000,
@@ -133,9 +33,9 @@ def mega(size: str = "full") -> Settings:
     return full if size == "full" else tiny(full, vocab=6200, rows="packed", shortest=0)
 
 
-def mega_finetune(size: str = "full") -> Settings:
+def mega_finetune(size: str = "full") -> Language:
     """A converted GPT2_ML goes on with your text, all weights trained; 27 GiB, or a mesh."""
-    full = Settings(
+    full = Language(
         start="weights/gpt2-ml", length=1024, vocab=21130, width=1536, layers=48, heads=24, dropout=0.1,
         batch=8, accumulate=4, steps=2000, rate=1e-5, warmup=100, decay=0.01,
         dtype="bfloat16", loop="scan", remat="full", every=200, look=200,
@@ -143,32 +43,64 @@ def mega_finetune(size: str = "full") -> Settings:
     return full if size == "full" else tiny(full, start="flaxgen/bundled/poetry", accumulate=2, loop="scan")
 
 
-def mega_lean(size: str = "full") -> Settings:
+def mega_lean(size: str = "full") -> Language:
     """The same within one 24 GB card: factored moments, every layer computed again, the loss in chunks, a row at a time."""
     full = dataclasses.replace(mega_finetune(), accumulate=8, optimizer="adafactor-gpt2-ml", rate=5e-5, clip=0.0, chunks=8)
     return full if size == "full" else tiny(full, start="flaxgen/bundled/poetry", accumulate=2, chunks=3, loop="scan")
 
 
-def mega_lora(size: str = "full") -> Settings:
+def mega_lora(size: str = "full") -> Language:
     """The same by low-rank updates: the base frozen in bfloat16, a few thousandths of the weights trained; about 4 GiB."""
     full = dataclasses.replace(mega_finetune(), lora=16, rate=2e-4, decay=0.0)
     return full if size == "full" else tiny(full, start="flaxgen/bundled/poetry", accumulate=2, lora=3, loop="scan")
 
 
-def gpt2_124m(size: str = "full") -> Settings:
+def gpt2_124m(size: str = "full") -> Language:
     """GPT-2's smallest from the beginning: half a million tokens an update, 10 billion in all, as nanoGPT and llm.c train it."""
-    full = Settings(
+    full = Language(
         length=1024, vocab=50257, width=768, layers=12, heads=12, wiring="pre",
         batch=512, accumulate=16, steps=19_000, rate=6e-4, warmup=700, dtype="bfloat16", every=500, look=500,
     )  # fmt: skip
     return full if size == "full" else tiny(full, vocab=6200, accumulate=2)
 
 
-def tiny(full: Settings, **more) -> Settings:
+def tiny(full: Language, **more) -> Language:
     """The recipe on a small file of this checkout, ending within a minute on one core."""
     small = {"data": "train/tiny.jsonl", "dev": "", "length": 64, "batch": 8, "accumulate": 1, "width": 48, "layers": 2, "heads": 4}
     brief = {"steps": 100, "warmup": 10, "every": 50, "look": 50, "rate": 1e-3, "dtype": "float32", "dropout": 0.0}
     return dataclasses.replace(full, **(small | brief | more))
+
+
+def couplet(size: str = "full") -> Tagging:
+    """Lower lines for upper ones, by gated convolutions (kexue.fm 6270): couplets of verse from `prepare-couplets`, or your own."""
+    full = Tagging(
+        data="runs/couplets/train.tsv", dev="runs/couplets/dev.tsv", prompts=COUPLET_PROMPTS, batch=64, steps=100_000,
+        optimizer="adam", rate=1e-3, schedule="constant", warmup=0, decay=0.0, clip=0.0, look=1000, every=1000,
+    )  # fmt: skip
+    return full if size == "full" else brief(full)
+
+
+def couplet_bilstm(size: str = "full") -> Tagging:
+    """The same by the baseline of the article, a BiLSTM of equal size."""
+    full = dataclasses.replace(couplet(), model="bilstm")
+    return full if size == "full" else brief(full)
+
+
+def brief(full: Tagging) -> Tagging:
+    """The recipe on a small file of this checkout, ending within a minute on one core."""
+    small = {"data": "train/couplets.tsv", "dev": "", "batch": 16, "width": 32, "layers": 2, "dropout": 0.0}
+    return dataclasses.replace(full, **small, steps=200, rate=3e-3, every=100, look=100)
+
+
+def reading(size: str = "full") -> Reading:
+    """Answers out of passages by a BERT as UniLM, as published (kexue.fm 7115): eight epochs of some 60,000 questions, Adam at 1e-5."""
+    full = Reading(
+        data="runs/reading/train.json", dev="runs/reading/dev.json", start="weights/bert-base-chinese", batch=32, steps=15_000,
+        optimizer="adam", rate=1e-5, schedule="constant", warmup=0, decay=0.0, clip=0.0, every=500, look=500,
+    )  # fmt: skip
+    small = {"data": "train/questions.json", "dev": "", "start": "", "passage": 48, "question": 16, "answer": 8}
+    brief = {"width": 48, "layers": 2, "dropout": 0.0, "batch": 16, "steps": 200, "rate": 3e-3, "every": 100, "look": 100}
+    return full if size == "full" else dataclasses.replace(full, **small, **brief)
 
 
 RECIPES = {
@@ -179,71 +111,7 @@ RECIPES = {
     "gpt2-ml-mega-lean": mega_lean,
     "gpt2-ml-mega-lora": mega_lora,
     "gpt2-124m": gpt2_124m,
+    "couplet": couplet,
+    "couplet-bilstm": couplet_bilstm,
+    "reading": reading,
 }
-MOVABLE = tuple(field.name for field in dataclasses.fields(Settings) if field.metadata["movable"])  # what a resumed run may change
-
-
-def override(settings: Settings, given: dict[str, str]) -> Settings:
-    """The settings with each `key=value` in its place; an unknown key or a value of another type is a ValueError naming the choices."""
-    fields = {field.name: field.type for field in dataclasses.fields(Settings)}
-    values = {}
-    for key, word in given.items():
-        if key not in fields:
-            raise ValueError(f"unknown setting {key!r}; choose from {', '.join(fields)}")
-        try:
-            values[key] = fields[key](word)
-        except ValueError:
-            raise ValueError(f"{key}={word}: wanted {'a whole number' if fields[key] is int else 'a number'}") from None
-    made = dataclasses.replace(settings, **values)
-    useless = [key for key in given if made.start and key in OF_NEW_MODELS and values[key] != getattr(settings, key)]
-    if useless:
-        raise ValueError(
-            f"{useless[0]}={given[useless[0]]}: start={made.start} brings that along; leave it out, or give start= for a new model"
-        )
-    return made
-
-
-def window(word: str) -> range:
-    """The updates that profile=FIRST:LAST names, both of them included; none for an empty word."""
-    found = re.fullmatch(r"(\d+):(\d+)", word or "1:0")
-    if word and (not found or not 1 <= int(found[1]) <= int(found[2])):
-        raise ValueError(f"profile={word}: wanted FIRST:LAST, updates counted from 1, as profile=100:105")
-    return range(int(found[1]), int(found[2]) + 1)
-
-
-def pairs(words: list[str]) -> dict[str, str]:
-    """["a=1", "b=2"] as a dictionary; anything else is a ValueError."""
-    wrong = [word for word in words if "=" not in word]
-    if wrong:
-        raise ValueError(f"{wrong[0]!r} is not key=value; write for example steps=100")
-    found = dict(word.split("=", 1) for word in words)
-    if len(found) != len(words):
-        raise ValueError(f"a setting stands twice in {' '.join(words)}; keep one of them")
-    return found
-
-
-def joining(given: dict[str, str]) -> dict:
-    """Takes out of `given` what a process of several is told of the others, as hosts.join wants it."""
-    found = {name: given.pop(name) for name in ("coordinator", "processes", "process") if name in given}
-    for name in ("processes", "process"):
-        if name in found and not found[name].isdecimal():
-            raise ValueError(f"{name}={found[name]}: wanted a whole number")
-    return {name: word if name == "coordinator" else int(word) for name, word in found.items()}
-
-
-def size(tiny: str) -> str:
-    """The size that tiny=true or tiny=false asks for."""
-    if tiny not in ("true", "false"):
-        raise ValueError(f"tiny={tiny}: wanted true or false")
-    return "tiny" if tiny == "true" else "full"
-
-
-def table(settings: Settings) -> str:
-    """One line a setting with its value and meaning, for --help."""
-    return "\n".join(f"  {left:<30} {what}" for left, what in _lines(settings))
-
-
-def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
-    for field in dataclasses.fields(settings):
-        what, choices = field.metadata["what"], field.metadata["choices"]
-        yield f"{field.name}={getattr(settings, field.name)}", what or f"one of {', '.join(choices)}"

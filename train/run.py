@@ -11,21 +11,19 @@ import functools
 import json
 import pathlib
 import platform
-import re
 import sys
 from importlib import metadata
 from typing import Any, Literal
 
 import jax
+import numpy as np
 
 import flaxgen.text
 from flaxgen import weights
-from flaxgen.models import config, transformer
-from flaxgen.tasks import adversarial, language, lora
-from train import begin, checkpoint, corpus, data, flops, hosts, loop, optimizers, parallel, partition, recipes, sample, watch
+from flaxgen.models import architectures
+from train import begin, checkpoint, data, hosts, kinds, loop, optimizers, parallel, partition, recipes, settings, watch
 
 CARD = {"recipe", "settings", "starts", "config", "text", "end", "grown", "note", "data"}
-LEARNT = r"^(?!.*/kernel_[ab]$|embed/token/embedding$)"  # lora.FROZEN without the token embedding, which has new rows to learn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,52 +31,40 @@ class Run:
     """What a folder's settings give: model and program."""
 
     folder: pathlib.Path
-    settings: recipes.Settings
+    settings: settings.Settings
     model: begin.Model
 
-    @functools.cached_property
-    def language(self) -> language.Language:
-        s, made = self.settings, transformer.Transformer(self.model.config)
-        spread = parallel.ROWS if s.parallel == "mesh" else ()
-        return language.Language(made, loop=s.loop, remat=s.remat, dtype=s.dtype, chunks=s.chunks, spread=spread)
+    @property
+    def kind(self):
+        """The module that knows this kind of task."""
+        return kinds.of(self.settings)
 
     @functools.cached_property
-    def adapted(self):
-        """The language model, with low-rank updates where they are asked for."""
-        return lora.Lora(self.language, self.settings.lora, self.settings.alpha) if self.settings.lora else self.language
+    def module(self):
+        """The Linen module that is saved and sampled."""
+        return architectures.module(self.model.config, np.dtype("float32"))
 
     @functools.cached_property
     def task(self):
-        s, task = self.settings, self.adapted
-        if s.adversarial == "none":
-            return task
-        return {"fgm": adversarial.FastGradient, "penalty": adversarial.GradientPenalty}[s.adversarial](task, s.epsilon)
+        return self.kind.task(self.settings, self.model.config)
 
-    @property
-    def freeze(self) -> str:
-        """The regex of what is not trained."""
-        s, grown = self.settings, self.model.grown
-        if grown and s.freeze and re.search(s.freeze, "embed/token/embedding"):
-            raise ValueError(f"freeze={s.freeze} keeps the token embedding, which has new characters to learn; leave it out of the regex")
-        return "|".join(filter(None, [s.freeze, (LEARNT if grown else lora.FROZEN) if s.lora else ""]))
+    @functools.cached_property
+    def freeze(self) -> tuple[str, str]:
+        """The regex of what is not trained, and the dtype in which that is kept."""
+        return self.kind.freeze(self.settings, self.model)
 
     @functools.cached_property
     def program(self) -> parallel.Program:
-        s = self.settings
+        s, (frozen, dtype) = self.settings, self.freeze
         rule = {
             name: getattr(s, name) for name in ("steps", "rate", "schedule", "warmup", "cooldown", "decay", "clip", "ema", "layer_rate")
         }
-        optimizer = optimizers.build(s.optimizer, **rule, layers=self.model.config.layers, freeze=self.freeze)
+        optimizer = optimizers.build(s.optimizer, **rule, layers=self.model.config.layers, freeze=frozen)
         rate = optimizers.rates(s.schedule, **{name: rule[name] for name in ("steps", "rate", "warmup", "cooldown")})
-        given = {
-            "limits": transformer.limits(self.model.config),
-            "seed": s.seed,
-            "accumulate": s.accumulate,
-            "freeze": self.freeze,
-            "frozen_dtype": s.dtype if s.lora else "float32",
-        }
+        limits = self.kind.limits(self.model.config)
+        given = {"limits": limits, "seed": s.seed, "accumulate": s.accumulate, "freeze": frozen, "frozen_dtype": dtype}
         make = parallel.Program if s.parallel == "mesh" else parallel.Copies
-        return make(self.task, optimizer, rate, transformer.SHARDING, mesh(s), **given)
+        return make(self.task, optimizer, rate, self.kind.SHARDING, mesh(s), **given)
 
     @property
     def devices(self) -> str:
@@ -91,16 +77,11 @@ class Run:
     def export(self, state) -> Any:
         """The parameters that are sampled and saved: averaged where an average is kept, merged, by layer."""
         trained = optimizers.averaged(state.opt, state.params)
-        return self.task.export(partition.merge(trained, state.frozen, self.freeze), state.carry)
+        return self.task.export(partition.merge(trained, state.frozen, self.freeze[0]), state.carry)
 
     def start(self):
         """The state before the first update."""
-        params = self.model.params
-        if params is not None and self.settings.loop == "scan":
-            params = transformer.stack(params)
-        if params is not None and self.settings.lora:
-            params = self.adapted.adapt(params, jax.random.key(self.settings.seed))
-        return self.program.start(params)
+        return self.program.start(self.kind.given(self.settings, self.model))
 
     @property
     def fixed(self) -> int:
@@ -108,19 +89,11 @@ class Run:
         leaves = jax.tree_util.tree_leaves_with_path(self.program.like.frozen)
         return sum(leaf.size for path, leaf in leaves if path[-1].key == "kernel")
 
-    def rows(self, name: str, words: str, known: str | None) -> data.Data:
-        """The token table of `words`; known: the digest that it must have."""
-        s, text = self.settings, self.model.text
-        end = text.end[0] if s.ends == "token" else None
-        how = {"length": s.length, "vocab": len(text), "rows": s.rows, "neighbours": s.neighbours, "shortest": s.shortest}
-        recipe = json.dumps(text.options(), sort_keys=True)
-        return data.build(self.folder / name, words, text.encode, end, **how, recipe=recipe, known=known)
-
     def checkpoints(self) -> checkpoint.Checkpoints:
         return checkpoint.Checkpoints(self.folder / "checkpoints", keep=self.settings.keep)
 
 
-def mesh(s: recipes.Settings) -> jax.sharding.Mesh:
+def mesh(s: settings.Settings) -> jax.sharding.Mesh:
     """The devices that the settings ask for, refused where the batch does not divide over them."""
     devices = jax.device_count() if s.mesh or jax.default_backend() != "cpu" or not hosts.alone() else 1
     axes = parallel.sizes(s.mesh, devices)
@@ -128,16 +101,14 @@ def mesh(s: recipes.Settings) -> jax.sharding.Mesh:
     return parallel.mesh(axes)
 
 
-def train(recipe: str, settings: recipes.Settings, given: dict[str, str], folder: pathlib.Path) -> int:
+def train(recipe: str, chosen: settings.Settings, given: dict[str, str], folder: pathlib.Path) -> int:
     """Starts the run of `folder` or resumes it; the exit code: 0, or 128 + the signal that ended it early (saved all the same)."""
     with hosts.alone_in(folder):
         fresh = nothing_saved(folder / "checkpoints")  # also where a start ended before it saved anything
         card = {"recipe": recipe, "starts": []} if fresh else resume(folder, recipe, given)
-        settings = recipes.override(settings if fresh else recipes.Settings(**card["settings"]), given)
-        mesh(settings)  # one that does not fit is refused before the data are read
-        for words in (settings.data, *filter(None, [settings.dev])):
-            corpus.sources(words)
-        run = Run(folder, settings, begin.begin(settings) if fresh else known(folder, card))
+        chosen = settings.override(chosen if fresh else of_card(card), given)
+        mesh(chosen)  # one that does not fit is refused before the data are read
+        run = Run(folder, chosen, kinds.of(chosen).begin(chosen) if fresh else known(folder, card))
         with contextlib.closing(run.checkpoints()) as saved:
             return go(run, card, saved)
 
@@ -156,7 +127,7 @@ def go(run: Run, card: dict, saved: checkpoint.Checkpoints) -> int:
     s, program, model = run.settings, run.program, run.model
     like = program.like  # a model that does not fit the mesh is refused before anything is written
     rows, dev = tables(run, card.get("data"))
-    prompts = sample.prompts(s.prompts, model.text, s.length, rows)
+    look = run.kind.look(run, rows, dev)
 
     def newest():
         saved.wait()
@@ -172,20 +143,11 @@ def go(run: Run, card: dict, saved: checkpoint.Checkpoints) -> int:
         raise ValueError(f"{run.folder} has done {done} updates, steps={s.steps} is less; give more, or start another with out=DIR")
     if hosts.first():
         note_start(card | {"data": rows.digest}, run, done)
-    cost = flops.a_token(model.config, s.length, frozen=run.fixed)
+    cost, formula = run.kind.cost(s, model.config, run.fixed)
     record = watch.Record(run.folder, s, cost=cost, facts=facts, done=done, devices=program.mesh.size)
     for step, why in saved.lost:
         record.event(done, "damaged", lost=step, why=why)
-    introduce(run, card, rows, done)
-    score = sample.Score(run, dev) if dev else None
-    whole = program.gatherer(run.export)
-
-    def look(step, state):
-        if prompts:
-            params = whole(state)
-            if hosts.first():
-                sample.write(run.folder, run.language.model, params, model.text, prompts, step)
-        return {"dev_perplexity": score(state)} if score else {}
+    introduce(run, card, rows, done, formula)
 
     def save(step, state, facts, score):
         saved.save(step, program.saved(state), facts, score)
@@ -199,14 +161,13 @@ def go(run: Run, card: dict, saved: checkpoint.Checkpoints) -> int:
     return 128 + number if number else 0
 
 
-def introduce(run: Run, card: dict, rows: data.Data, done: int) -> None:
+def introduce(run: Run, card: dict, rows, done: int, formula: str) -> None:
     """Says what is trained, on what, and how its operations are counted."""
     s, like, model = run.settings, run.program.like, run.model
     say(f"{run.folder}: {f'goes on after update {done}' if done else model.note}")
     count = sum(leaf.size for leaf in jax.tree.leaves((like.params, like.frozen)))
     say(f"{count:,} parameters, {rows.weight():,} tokens an epoch, update {done} of {s.steps}, on {run.devices}, mesh {run.axes}")
-    less = f", less 2 for each of {run.fixed:,} frozen weights" if run.fixed else ""
-    say(flops.formula(model.config, s.length) + less)
+    say(formula)
     old = card["starts"][-1] if card["starts"] else {}
     changed = [f"{name} {old[name]} is {now} now" for name, now in versions().items() if old.get(name, now) != now]
     if changed:
@@ -217,15 +178,16 @@ def known(folder: pathlib.Path, card: dict) -> begin.Model:
     """The model of a run that lies in a folder; its parameters are in the checkpoints."""
     text = flaxgen.text.load(folder / "text", card["text"])
     ended = dataclasses.replace(text, end=tuple(card["end"]))
-    return begin.Model(config.Config(**card["config"]), ended, None, card["note"], card["grown"])
+    sizes = kinds.of(of_card(card)).Config(**card["config"])
+    return begin.Model(sizes, ended, None, card["note"], card["grown"])
 
 
-def tables(run: Run, known: str | None) -> tuple[data.Data, data.Data | None]:
-    """The token tables of data and dev; process 0 makes them where they do not lie there yet."""
+def tables(run: Run, known: str | None) -> tuple[Any, Any]:
+    """The rows of data and of dev, or None; process 0 makes them where they do not lie there yet."""
     if not hosts.first():
         hosts.wait("tables")
-    rows = run.rows("rows", run.settings.data, known)
-    dev = run.rows("dev", run.settings.dev, None) if run.settings.dev else None
+    rows = run.kind.rows(run, "rows", run.settings.data, known)
+    dev = run.kind.rows(run, "dev", run.settings.dev, None) if run.settings.dev else None
     if dev and not dev.weight():
         raise ValueError(f"dev={run.settings.dev} holds no token to predict; give longer documents, or none (dev=)")
     if hosts.first():
@@ -257,12 +219,12 @@ def resume(folder: pathlib.Path, recipe: str, given: dict[str, str]) -> dict:
     card = read_card(folder)
     if card["recipe"] != recipe:
         raise ValueError(f"{folder} holds a run of the recipe {card['recipe']}, not {recipe}; name that, or start another with out=DIR")
-    old = recipes.Settings(**card["settings"])
-    new = recipes.override(old, given)
-    fixed = [key for key in given if key not in recipes.MOVABLE and getattr(old, key) != getattr(new, key)]
+    old = of_card(card)
+    new, movable = settings.override(old, given), settings.movable(old)
+    fixed = [key for key in given if key not in movable and getattr(old, key) != getattr(new, key)]
     if fixed:
         listed = ", ".join(f"{key}={getattr(old, key)}, not {getattr(new, key)}" for key in fixed)
-        raise ValueError(f"{folder} holds a run with {listed}; only {', '.join(recipes.MOVABLE)} may change. Start another with out=DIR")
+        raise ValueError(f"{folder} holds a run with {listed}; only {', '.join(movable)} may change. Start another with out=DIR")
     return card
 
 
@@ -280,14 +242,20 @@ def read_card(folder: pathlib.Path) -> dict:
     return card
 
 
+def of_card(card: dict) -> settings.Settings:
+    """The settings that run.json keeps."""
+    if card["recipe"] not in recipes.RECIPES:
+        raise ValueError(f"run.json names the recipe {card['recipe']!r}, which this trainer lacks; it has {', '.join(recipes.RECIPES)}")
+    return type(recipes.RECIPES[card["recipe"]]())(**card["settings"])
+
+
 def load(folder: pathlib.Path, step: int | Literal["best"] | None = None):
     """(run, params, facts) of a saved step, by default the newest; params as they are exported, whole on one device."""
     card = read_card(folder)
-    settings = dataclasses.replace(recipes.Settings(**card["settings"]), mesh="data=1", parallel="mesh")
-    run = Run(folder, settings, known(folder, card))
+    run = Run(folder, dataclasses.replace(of_card(card), mesh="data=1", parallel="mesh"), known(folder, card))
     with contextlib.closing(run.checkpoints()) as saved:
         if saved.fresh():
-            raise ValueError(f"{folder} holds no checkpoint yet; let the run reach a multiple of every={settings.every}")
+            raise ValueError(f"{folder} holds no checkpoint yet; let the run reach a multiple of every={run.settings.every}")
         if step == "best" and (step := saved.best()) is None:
             raise ValueError(
                 f"{folder} has no best checkpoint: none was saved at a measurement; give dev=, with every= and look= that meet"
@@ -308,15 +276,11 @@ def export(
     """A checkpoint, by default the newest, as a flaxgen folder."""
     run, params, facts = load(folder, step)
     card = read_card(folder)
-    paths = {name: pathlib.Path(card["settings"][name]).name for name in ("data", "dev", "start", "text")}  # no paths of this machine
+    named = {"data", "dev", "start", "text"} & set(card["settings"])
+    paths = {name: pathlib.Path(card["settings"][name]).name for name in named}  # no paths of this machine
     source = {"recipe": card["recipe"], "settings": card["settings"] | paths, "data": card["data"], "starts": card["starts"]} | facts
-    text, how = run.model.text, {"dtype": dtype, "rule": sample.RULE, "readme": readme, "force": force}
-    weights.save(target, run.language.model, params, text, end=list(text.end), source=source, **how)
-
-
-def epoch_tokens(folder: pathlib.Path) -> int:
-    """Targets in one pass over the run's data."""
-    return data.load(folder / "rows").weight()
+    how = {"dtype": dtype, "readme": readme, "force": force} | run.kind.saved(run.model)
+    weights.save(target, run.module, params, run.model.text, source=source, **how)
 
 
 def say(words: str) -> None:

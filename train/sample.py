@@ -1,6 +1,5 @@
 """What the model writes on the way and for its scores, and its perplexity on text it does not learn from."""
 
-import dataclasses
 import functools
 import math
 import pathlib
@@ -12,7 +11,7 @@ import numpy as np
 from flaxgen import loop, rules
 from flaxgen.chains import autoregressive
 from flaxgen.models import transformer
-from train import recipes
+from train import settings
 
 RULE = {"temperature": 0.8, "top_p": 0.9}
 OPENING = 5  # tokens of a row that make a prompt
@@ -22,7 +21,7 @@ LIMIT = 512  # rows of dev that are measured
 
 def prompts(words: str, text, length: int, rows) -> list[str]:
     """What the setting prompts= says; a prompt that leaves no token to write is refused."""
-    if words == recipes.OPENINGS:
+    if words == settings.OPENINGS:
         batch = rows.part(0, 3, min(3, len(rows)))
         heads = [row[weight > 0][: min(OPENING, length // 2)] for row, weight in zip(batch["token_BT"], batch["weight_BT"], strict=True)]
         return [prompt for prompt in map(text.decode, map(np.ndarray.tolist, heads)) if 1 <= len(text.encode(prompt)) < length]
@@ -60,11 +59,12 @@ def write(folder: pathlib.Path, model, params, text, prompts: list[str], step: i
 
 
 class Score:
-    """Perplexity of a run's state on rows it does not learn from, the same LIMIT of them each time, by the run's own mesh."""
+    """Perplexity of a run's state on rows it does not learn from, the same LIMIT of them each time, by the run's own mesh.
 
-    def __init__(self, run, rows):
-        config = dataclasses.replace(run.model.config, dropout=0.0)
-        task = dataclasses.replace(run.language, model=transformer.Transformer(config), remat="none")
+    task: a language.Language that drops nothing.
+    """
+
+    def __init__(self, run, task, rows):
         key = jax.random.key(0)
 
         def nats(state, batch):

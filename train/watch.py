@@ -18,7 +18,8 @@ import numpy as np
 import rich.console
 import rich.progress
 
-from train import flops, hosts, recipes
+from train import flops, hosts
+from train import settings as choices
 
 LOG = "log.jsonl"  # in a run's folder
 LINES_APART = 20.0  # seconds between two lines where there is no terminal
@@ -40,7 +41,7 @@ class Record:
         peak = flops.peak(jax.devices()[0].device_kind, settings.dtype)
         self.share = cost / peak / devices if peak else None  # of a second of all devices at their peak, that a token takes
         self.marks = collections.deque(maxlen=settings.note + 1)  # (moment, tokens) after each of the last updates
-        self.profile = Profile(recipes.window(settings.profile), folder / "profile")
+        self.profile = Profile(choices.window(settings.profile), folder / "profile")
         self.board = board(folder / "tensorboard", done) if settings.tensorboard == "yes" else None
         self._open(done)
         self.meter = Meter(done, settings.steps)

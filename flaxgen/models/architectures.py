@@ -3,8 +3,16 @@
 import importlib
 from typing import Any
 
-CONFIGS = {"transformer": "flaxgen.models.config:Config", "t5": "flaxgen.models.t5_config:Config"}
-MODULES = {"transformer": "flaxgen.models.transformer:Transformer", "t5": "flaxgen.models.t5:T5"}
+CONFIGS = {
+    "transformer": "flaxgen.models.config:Config",
+    "t5": "flaxgen.models.t5_config:Config",
+    "gated": "flaxgen.models.gated_config:Config",
+}
+MODULES = {
+    "transformer": "flaxgen.models.transformer:Transformer",
+    "t5": "flaxgen.models.t5:T5",
+    "gated": "flaxgen.models.gated:Gated",
+}
 
 
 def config(name: Any, fields: Any) -> Any:

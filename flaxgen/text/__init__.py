@@ -4,11 +4,11 @@ import pathlib
 from typing import Any
 
 from flaxgen.errors import Mismatch
-from flaxgen.text import bytepair, files, wordpiece
+from flaxgen.text import bytepair, files, single, wordpiece
 
-Text = wordpiece.WordPiece | bytepair.BytePair
+Text = wordpiece.WordPiece | bytepair.BytePair | single.Single
 
-_FILES = {"wordpiece": (wordpiece.FILE,), "bytepair": (bytepair.VOCAB, bytepair.MERGES)}
+_FILES = {"wordpiece": (wordpiece.FILE,), "bytepair": (bytepair.VOCAB, bytepair.MERGES), "single": (single.FILE,)}
 
 
 def load(folder, section: dict[str, Any] | None) -> Text | None:
@@ -28,6 +28,8 @@ def load(folder, section: dict[str, Any] | None) -> Text | None:
     paths = [folder / name for name in names]
     if section["kind"] == "bytepair":
         return bytepair.BytePair.load(*paths)
+    if section["kind"] == "single":
+        return single.Single.load(*paths)
     try:
         return wordpiece.WordPiece.load(*paths, case=section.get("case", "lower"))
     except ValueError as error:

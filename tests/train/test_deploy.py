@@ -5,7 +5,7 @@ import subprocess
 import pytest
 import yaml
 
-from train import recipes
+from train import recipes, settings
 
 DEPLOY = pathlib.Path(__file__).parents[2] / "deploy"
 
@@ -26,18 +26,18 @@ def test_the_scripts_start_a_recipe_with_settings_that_exist():
     job = jobset()["spec"]["replicatedJobs"][0]["template"]["spec"]
     container = job["template"]["spec"]["containers"][0]
     assert container["command"][:3] == ["python", "-m", "train"]
-    given = recipes.pairs(container["args"])
+    given = settings.pairs(container["args"])
     hosts = {name: given.pop(name) for name in ("coordinator", "processes", "process")}
     del given["out"]
-    recipes.override(recipes.RECIPES[container["command"][3]](), given)
+    settings.override(recipes.RECIPES[container["command"][3]](), given)
     assert int(hosts["processes"]) == job["parallelism"] == job["completions"]
     name, train = jobset()["metadata"]["name"], jobset()["spec"]["replicatedJobs"][0]["name"]
     assert hosts["coordinator"].split(":") == [f"{name}-{train}-0-0.{name}", str(container["ports"][0]["containerPort"])]
 
     words = next(line for line in sbatch().splitlines() if line.strip().startswith("set --")).split()[2:]
-    given = recipes.pairs([word.replace('"', "") for word in words[1:]])
+    given = settings.pairs([word.replace('"', "") for word in words[1:]])
     del given["out"]
-    recipes.override(recipes.RECIPES[words[0]](), given)
+    settings.override(recipes.RECIPES[words[0]](), given)
 
 
 @pytest.mark.parametrize(("code", "starts", "again"), [(143, 0, True), (143, 100, False), (0, 0, False), (1, 0, False)])

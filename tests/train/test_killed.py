@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from train import recipes, run
+from train import run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("FLAXGEN_KILLS", "5"))
@@ -67,7 +67,7 @@ def test_a_run_killed_at_random_times_ends_as_one_that_never_was(whole, tmp_path
 
 def state(folder):
     card = run.read_card(folder)
-    opened = run.Run(folder, recipes.Settings(**card["settings"]), run.known(folder, card))
+    opened = run.Run(folder, run.of_card(card), run.known(folder, card))
     with contextlib.closing(opened.checkpoints()) as saved:
         found, facts = saved.load(opened.program.like)
     assert facts["tokens"] == losses(folder)[-1][2] and int(found.step) == STEPS

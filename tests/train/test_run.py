@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -11,7 +12,7 @@ import pytest
 
 import flaxgen
 from train import __main__ as command
-from train import data, loop, parallel, recipes, run, sample
+from train import data, loop, parallel, recipes, run, sample, settings
 
 SMALL = {"length": "24", "batch": "2", "width": "12", "layers": "1", "heads": "3", "look": "100", "prompts": "", "note": "1"}
 
@@ -42,7 +43,7 @@ def leaves(folder):
 
 def opening(folder):
     card = run.read_card(folder)
-    return recipes.Settings(**card["settings"]), run.known(folder, card)
+    return run.of_card(card), run.known(folder, card)
 
 
 def lines(folder):
@@ -106,7 +107,7 @@ def test_a_finished_run_resumes_to_nothing(whole):
 
 
 def test_a_resumed_run_refuses_other_numbers(whole):
-    with pytest.raises(ValueError, match=r"holds a run with rate=0\.003, not 0\.1; only accumulate, steps, remat, .* may change"):
+    with pytest.raises(ValueError, match=r"holds a run with rate=0\.003, not 0\.1; only accumulate, steps, mesh, .* may change"):
         train(whole, rate=0.1)
 
 
@@ -224,7 +225,7 @@ def test_an_exported_run_loads_and_gives_the_same_logits(whole, tmp_path):
     model, params, text = flaxgen.load(tmp_path / "model")
     opened, wanted, facts = run.load(whole)
     token_BT = np.asarray([text.encode("春风不度玉门关")], np.int32)
-    np.testing.assert_array_equal(model.apply(params, token_BT)[0], opened.language.model.apply(wanted, token_BT)[0])
+    np.testing.assert_array_equal(model.apply(params, token_BT)[0], opened.module.apply(wanted, token_BT)[0])
     card = flaxgen.weights.describe(tmp_path / "model")
     assert card["end"] == [text.control["[SEP]"]] and card["source"]["step"] == facts["step"] == 12
 
@@ -258,14 +259,14 @@ def test_a_prompt_that_leaves_no_room_is_refused_before_training(tmp_path):
 def test_samples_are_written_even_where_a_prompt_leaves_room_for_one_token(whole, tmp_path):
     opened, params, _ = run.load(whole)
     prompt = "春" * (opened.settings.length - 1)
-    sample.write(tmp_path, opened.language.model, params, opened.model.text, [prompt], 3)
+    sample.write(tmp_path, opened.module, params, opened.model.text, [prompt], 3)
     assert (tmp_path / "samples.txt").read_text().startswith(f"step 3\n  {prompt}|")
 
 
 def test_help_names_every_setting(capsys):
     assert command.main(["--help"]) == 0
     shown = capsys.readouterr().out
-    assert all(f"  {name}=" in shown for name in recipes.Settings.__dataclass_fields__)
+    assert all(f"  {field.name}=" in shown for field in dataclasses.fields(settings.Language))
 
 
 @pytest.mark.parametrize(
@@ -277,7 +278,7 @@ def test_help_names_every_setting(capsys):
         "decay=inf",
         "clip=-1",
         "ema=1",
-        "optimizer=adam",
+        "optimizer=adamx",
         "schedule=wsd",
         "seed=99999999999999999999",
         "width=50",

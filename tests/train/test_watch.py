@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from train import hosts, recipes, watch
+from train import hosts, watch
+from train import settings as choices
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -154,7 +155,7 @@ import os, pty, sys
 sys.path.insert(0, {root!r})
 def program():
     import time, types, pathlib
-    from train import recipes, watch
+    from train import watch
     meter = watch.Meter(0, 3)
     for step in (1, 2, 3):
         meter.show(step, 2.5, 640.0, None)
@@ -176,7 +177,7 @@ def test_on_a_terminal_there_is_a_bar(tmp_path):
 
 
 def test_chosen_updates_are_traced_once_and_the_last_is_waited_for(tmp_path):
-    profile = watch.Profile(recipes.window("2:3"), tmp_path / "profile")
+    profile = watch.Profile(choices.window("2:3"), tmp_path / "profile")
     for step in range(1, 6):
         profile.before(step)
         assert profile.on == (step in (2, 3))
@@ -187,17 +188,17 @@ def test_chosen_updates_are_traced_once_and_the_last_is_waited_for(tmp_path):
 
 
 def test_a_trace_that_the_end_of_the_run_cuts_short_is_written(tmp_path):
-    profile = watch.Profile(recipes.window("1:9"), tmp_path / "profile")
+    profile = watch.Profile(choices.window("1:9"), tmp_path / "profile")
     profile.before(1)
     profile.close()
     assert list((tmp_path / "profile").rglob("*.xplane.pb"))
 
 
 def test_a_window_is_two_numbers_in_order():
-    assert list(recipes.window("3:5")) == [3, 4, 5] and list(recipes.window("")) == []
+    assert list(choices.window("3:5")) == [3, 4, 5] and list(choices.window("")) == []
     for word in ("3", "5:3", "0:2", "a:b", "3:5:7", "-1:4"):
         with pytest.raises(ValueError, match=f"profile={word}: wanted FIRST:LAST"):
-            recipes.window(word)
+            choices.window(word)
 
 
 def test_tensorboard_gets_the_numbers_and_not_what_is_made_again(tmp_path):

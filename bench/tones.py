@@ -45,7 +45,7 @@ def lines(path: pathlib.Path) -> list[str]:
 
 
 def opposed(pairs: list[tuple[str, str]], book: tones.Book) -> list[dict]:
-    """Share of places where the lower line's tone is against the upper one's, by length of clause; both are known, the upper one's single."""
+    """Share of places where the lower line has the tone against the upper one's, by length of clause; of those whose tones are known."""
     table, counts = tones.load(book), collections.defaultdict(lambda: [0, 0])
     for upper, lower in pairs:
         for start, stop in antithesis.clauses(upper):

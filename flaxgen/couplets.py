@@ -17,7 +17,7 @@ from flaxgen.text import antithesis, characters, tones
 from flaxgen.text.antithesis import Rules
 
 ARTICLE = antithesis.ARTICLE
-ROWS = (1, 8, 64)  # lines of one length that are read together
+ROWS = (64, 8, 1)  # lines of one length that are read together: as many as there are, in three sizes, so that nothing is padded
 TRAINED = 16  # characters of the longest lines that recipe `couplet` trains on
 LONGEST = 64
 # Punctuation is kept as it was typed; the model reads it as it stands in books.
@@ -92,19 +92,20 @@ class Couplets:
 
     def log_probs(self, lines: Sequence[str]) -> list[np.ndarray]:
         """For every line the log_prob_TV of the character below each of its own; lines of one length are read together."""
-        found: dict[int, np.ndarray] = {}
+        chain, found = direct.Direct(self.model), {}
         by_length: dict[int, list[int]] = {}
         for number, line in enumerate(lines):
             by_length.setdefault(len(line), []).append(number)
         for numbers in by_length.values():
-            for block in (numbers[start : start + ROWS[-1]] for start in range(0, len(numbers), ROWS[-1])):
-                rows = next(size for size in ROWS if size >= len(block))
-                ids = [self.text.encode(lines[number].translate(FULL_WIDTH)) for number in block]
-                token_BT = np.array(ids + ids[:1] * (rows - len(ids)), np.int32)
-                log_prob_BTV = np.asarray(loop.generate(direct.Direct(self.model), self.params, jax.random.key(0), token_BT, steps=1))
+            while numbers:
+                rows = next(size for size in ROWS if size <= len(numbers))
+                block, numbers = numbers[:rows], numbers[rows:]
+                token_BT = np.array([self.text.encode(lines[number].translate(FULL_WIDTH)) for number in block], np.int32)
+                _, state = loop.begin(chain, self.params, jax.random.key(0), token_BT, steps=1)  # which ends it: nothing to advance
+                log_prob_BTV = np.asarray(chain.read(state))
                 if np.isnan(log_prob_BTV).any():
                     raise FloatingPointError("the model's logits are not finite; its weights are damaged or overflow")
-                found |= dict(zip(block, log_prob_BTV, strict=False))
+                found |= dict(zip(block, log_prob_BTV, strict=True))
         return [found[number] for number in range(len(lines))]
 
     def _answers(self, upper: str, log_prob_TV: np.ndarray, fits: "_Fits", best: int, alternatives: int) -> list[Couplet]:
@@ -130,8 +131,8 @@ class Couplets:
         return "".join(line)
 
     def _likeliest(self, score_V: np.ndarray, count: int) -> list[tuple[str, float]]:
-        order = np.argsort(-score_V, kind="stable")[:count]
-        return [(self._character_V[item], float(np.exp(score_V[item]))) for item in order.tolist() if score_V[item] > -np.inf]
+        order = np.argsort(-score_V, kind="stable")[:count].tolist() if count else []
+        return [(self._character_V[item], float(np.exp(score_V[item]))) for item in order if score_V[item] > -np.inf]
 
 
 class _Fits:

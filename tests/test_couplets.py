@@ -1,11 +1,14 @@
 """Couplets: upper lines in, lower lines out, with a tiny untrained model."""
 
+import functools
 import itertools
 import json
 
 import jax
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import flaxgen
 from flaxgen import couplets
@@ -82,10 +85,10 @@ def test_lines_of_several_lengths_are_answered_as_each_alone(writer):
 
 def test_rows_are_read_by_length_without_padding(writer, monkeypatch):
     seen = []
-    generate = couplets.loop.generate
-    monkeypatch.setattr(couplets.loop, "generate", lambda *given, **settings: seen.append(given[3].shape) or generate(*given, **settings))
-    writer(["天地"] * 65 + ["山"] * 3 + ["天地风"])
-    assert sorted(seen) == [(1, 2), (1, 3), (8, 1), (64, 2)]
+    begin = couplets.loop.begin
+    monkeypatch.setattr(couplets.loop, "begin", lambda *given, **settings: seen.append(given[3].shape) or begin(*given, **settings))
+    writer(["天地"] * 65 + ["山"] * 9 + ["天地风"])
+    assert sorted(seen) == [(1, 1), (1, 2), (1, 3), (8, 1), (64, 2)]
 
 
 def test_punctuation_stays_as_it_was_typed_and_blanks_go(writer):
@@ -155,6 +158,27 @@ def test_damaged_weights_are_said(writer):
     broken = couplets.Couplets(writer.model, jax.tree.map(lambda leaf: leaf * np.nan, writer.params), writer.text)
     with pytest.raises(FloatingPointError, match="not finite"):
         broken("天地")
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.text("天地风雨花树看龘A，。", min_size=1, max_size=6).filter(lambda line: any(map(antithesis.is_open, line))))
+def test_no_rule_is_ever_broken_whatever_the_upper_line(line):
+    for answer in everything()(line, best=2):
+        assert couplet.broken(line, answer.text) == set()
+
+
+@functools.cache
+def everything() -> couplets.Couplets:
+    return made("".join(dict.fromkeys([*"天地风雨花树看A，。", *list(tones.load())[::200]])))
+
+
+@pytest.mark.shared
+def test_a_thousand_test_lines_have_no_copied_character_and_no_broken_rule(shared):
+    folder = shared / "data" / "couplet"
+    lines = ["".join(line.split()) for line in (folder / "test_in.txt").read_text(encoding="utf-8").splitlines()[:1000]]
+    seen = single.Single.build((folder / "test_out.txt").read_text(encoding="utf-8").splitlines())
+    pairs = [(several[0].upper, several[0].text) for several in made("".join(seen.tokens[1:]))(lines)]
+    assert couplet.copies(pairs) == 0 and couplet.violations(pairs)["any"] == 0
 
 
 @pytest.fixture

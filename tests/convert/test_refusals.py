@@ -101,11 +101,11 @@ def test_an_unknown_model_name_is_refused(hf, refused):
 
 
 def test_a_model_that_is_not_read_is_refused_with_those_that_are(tmp_path, refused):
-    (tmp_path / "bert").mkdir()
+    (tmp_path / "xlnet").mkdir()
     array = np.zeros((3, 4), np.float32)
-    bundle.write(tmp_path / "bert" / "m", [("bert/embeddings/word_embeddings", array.dtype, array.shape)], [[array.reshape(-1)]])
-    code, said = refused(tmp_path / "bert")
-    assert code == MISMATCH and "bert/embeddings/word_embeddings" in said and "GPT2_ML" in said
+    bundle.write(tmp_path / "xlnet" / "m", [("model/transformer/word_embedding", array.dtype, array.shape)], [[array.reshape(-1)]])
+    code, said = refused(tmp_path / "xlnet")
+    assert code == MISMATCH and "model/transformer/word_embedding" in said and "GPT2_ML" in said and "NEZHA" in said
 
 
 @pytest.mark.parametrize("to", ["gpt2-ml", "gpt2-bert4keras"])

@@ -39,17 +39,17 @@ def couplet(
                flaxgen couplet 科学空间 --png couplet.png --ink gold
                flaxgen couplet 只有香如故 --no-tones --no-ends --no-repeats --no-fresh     by the article's one rule
 
-    No answer has the upper line's character at the same place, and punctuation stays where it is; the other rules can be switched off.
+    No answer has the upper line's character at the same place, and punctuation stays where it is; every other rule can be switched off.
 
     Args:
         lines: Upper lines. Without any, --file or standard input is read, a line each.
         model: A flaxgen folder, as python -m train couplet makes them; by default the bundled model.
         file: Read the upper lines from this file.
         best: How many lower lines, the likeliest first.
-        tones: At every second character of a clause and at its last, level tones (平) stand against oblique ones (仄).
-        ends: The lower line ends level, where the upper one ends oblique.
-        repeats: Characters that the upper line repeats are repeated at the same places, and only there.
-        fresh: No character of the upper line stands in the lower one.
+        tones: Do not ask that level tones (平) stand against oblique ones (仄) at every second character of a clause and at its last.
+        ends: Do not ask that the lower line ends level, below an upper one that ends oblique.
+        repeats: Do not ask that what the upper line repeats is repeated at the same places, and only there.
+        fresh: Let characters of the upper line stand in the lower one, at other places.
         book: Tones as they are spoken today, or by the rhyme book of regulated verse (平水韵).
         alternatives: Print so many of the likeliest characters of every place.
         png: Draw the couplet on two scrolls of red paper (wants the extra `pictures`).

@@ -15,6 +15,7 @@ PAPER, EDGE, WALL, FLECK = (198, 32, 32), (148, 14, 20), (244, 238, 226), (214, 
 # What a scroll is written in, the best first: Kai is the hand of couplets, then Song, then what there is. Behind a collection's name, the
 # place of its Simplified Chinese face.
 FACES = (
+    ("LXGWWenKai-Bold", 0),
     ("LXGWWenKai-Medium", 0),
     ("LXGWWenKai-Regular", 0),
     ("STKaiti", 0),

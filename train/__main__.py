@@ -13,6 +13,8 @@ python -m train export DIR TARGET [--best] [--force] write the newest (or best) 
 python -m train plot DIR… [--png FILE]               curves of one or several runs as a picture
 python -m train prepare-poetry PACKAGE OUT           clean and split the npm package chinese-poetry for the recipe poetry
 python -m train prepare-couplets PACKAGE OUT         take from it the antithetical lines of regulated verse for the recipe couplet
+python -m train prepare-reading OUT DATA…            split questions (WebQA, SogouQA, CMRC, DRCD, SQuAD) for the recipe reading
+python -m train evaluate MODEL DATA…                 Accuracy, F1 and Final of a reader on such questions, beside a baseline
 python -m train publish-poetry DIR VERSES TARGET     export a run of it with scores, curve and card
 
 recipes
@@ -33,7 +35,7 @@ examples
 Ctrl-C or SIGTERM once: the update under way is finished and saved; the same command goes on later. Twice: at once.
 Large pages make it 10 to 15 % faster on Linux: GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m train …
 """
-OTHERS = ("export", "plot", "prepare-poetry", "prepare-couplets", "publish-poetry", "publish-couplet")
+OTHERS = ("export", "plot", "prepare-poetry", "prepare-couplets", "prepare-reading", "evaluate", "publish-poetry", "publish-couplet")
 
 
 def main(argv: list[str]) -> int:
@@ -92,6 +94,10 @@ def command(name: str, words: list[str]) -> int:
         scores = card.publish(*map(pathlib.Path, (options.DIR, options.VERSES, options.TARGET)), force=options.force)
         print(score.describe(scores))
         return 0
+    if name in ("prepare-reading", "evaluate"):
+        from train import reading_commands
+
+        return {"prepare-reading": reading_commands.prepare, "evaluate": reading_commands.evaluate}[name](words)
     if name not in recipes.RECIPES:
         known = ", ".join([*recipes.RECIPES, *OTHERS])
         raise ValueError(f"unknown recipe {name!r}; choose from {known}. See python -m train --help")

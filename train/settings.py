@@ -159,7 +159,7 @@ class Reading(Settings):
     # data
     data: str = setting(
         "",
-        "questions as `prepare-reading` writes them, or of WebQA, SogouQA, CMRC 2018, DRCD, SQuAD; several: a.json*2 b.json*1, times an epoch",
+        "questions from `prepare-reading`, or of WebQA, SogouQA, CMRC 2018, DRCD, SQuAD; several: a.json*2 b.json*1",
     )
     start: str = setting("", "a flaxgen folder whose weights and vocabulary training goes on from, as BERT; empty for a new model")
     text: str = setting("", "the vocab.txt of a new model; empty: one is made from data")
@@ -213,9 +213,7 @@ def override(settings: Settings, given: dict[str, str]) -> Settings:
     warm = getattr(made, "start", "")
     useless = [key for key in given if warm and key in OF_NEW_MODELS and values[key] != getattr(settings, key)]
     if useless:
-        raise ValueError(
-            f"{useless[0]}={given[useless[0]]}: start={warm} brings that along; leave it out, or give start= for a new model"
-        )
+        raise ValueError(f"{useless[0]}={given[useless[0]]}: start={warm} brings that along; leave it out, or give start= for a new model")
     return made
 
 

@@ -4,11 +4,12 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+Give = Literal["sentence", "rest"]
 _sentence = re.compile("[^。！？!?；;\n]+")
 _sign = re.compile(r"[^\w]+")
 
 
-def answer(question: str, passages: Sequence[str], give: Literal["sentence", "rest"] = "rest") -> str:
+def answer(question: str, passages: Sequence[str], give: Give = "rest") -> str:
     """The longest-overlap baseline.
 
     The sentence of all passages that shares most distinct characters with the question (letters and digits, case folded) is chosen, of

@@ -26,6 +26,8 @@ class Language:
     remat, spread: see flaxgen.models.layers.
     dtype: of the activations. Parameters stay float32 and are rounded layer by layer, norms excepted; their gradients are float32.
     chunks: pieces of the vocabulary in which the loss is computed (see flaxgen.nn.entropy).
+    targets: the most places of a row that have a weight, where these are few (a reader's answer): then the output head computes no others,
+        and their nats are 0. 0: all places.
     """
 
     model: transformer.Transformer
@@ -34,6 +36,7 @@ class Language:
     dtype: Dtype = "float32"
     chunks: int = 1
     spread: tuple[str, ...] = ()
+    targets: int = 0
 
     def __post_init__(self):
         for name, choices in (("loop", get_args(layers.Loop)), ("remat", get_args(layers.Remat)), ("dtype", get_args(Dtype))):
@@ -69,6 +72,14 @@ class Language:
         model = transformer.Transformer(self.model.config, jnp.dtype(self.dtype))
         given = {name: batch.get(name) for name in ("valid_BT", "segment_BT", "floor_BT")}
         hidden_BTD = layers.hidden(model, params, batch["token_BT"], **given, key_B=key_B, remat=self.remat, spread=self.spread)
-        x_BTD = model.apply(params, hidden_BTD, method=transformer.Transformer.before_product)
         bias_V = params["params"]["mlm"]["bias"] if "mlm" in model.config.outputs else None
-        return entropy.nats(x_BTD, params["params"]["embed"]["token"]["embedding"], batch["target_BT"], self.chunks, bias_V)
+
+        def head(hidden_BTD, target_BT):
+            x_BTD = model.apply(params, hidden_BTD, method=transformer.Transformer.before_product)
+            return entropy.nats(x_BTD, params["params"]["embed"]["token"]["embedding"], target_BT, self.chunks, bias_V)
+
+        if not self.targets:
+            return head(hidden_BTD, batch["target_BT"])
+        _, place_BN = jax.lax.top_k(batch["weight_BT"], min(self.targets, batch["weight_BT"].shape[1]))
+        nats_BN = head(*(jax.vmap(lambda row, place: row[place])(leaf, place_BN) for leaf in (hidden_BTD, batch["target_BT"])))
+        return jax.vmap(lambda place, nats: jnp.zeros_like(batch["weight_BT"][0]).at[place].set(nats))(place_BN, nats_BN)

@@ -18,6 +18,7 @@ _HOME = {
     "Encoder": "flaxgen.encoder",
     "Couplets": "flaxgen.couplets",
     "PRESETS": "flaxgen.models.presets",
+    "Reader": "flaxgen.reader",
     "Rule": "flaxgen.rules",
     "Transformer": "flaxgen.models.transformer",
     "Writer": "flaxgen.pipelines",
@@ -26,7 +27,7 @@ _HOME = {
     "save": "flaxgen.weights",
     "stream": "flaxgen.loop",
 }
-_ROOMS = ("chains", "couplets", "errors", "measure", "models", "nn", "pipelines", "rules", "tasks", "text", "weights")
+_ROOMS = ("chains", "couplets", "errors", "measure", "models", "nn", "pipelines", "reader", "rules", "tasks", "text", "weights")
 __all__ = sorted(_HOME)
 
 

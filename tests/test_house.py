@@ -43,11 +43,11 @@ FLOORS = (
     ),
     ("flaxgen.models",),
     ("flaxgen.chains", "flaxgen.tasks"),
-    ("flaxgen.weights", "flaxgen.longer", "flaxgen.engine"),
+    ("flaxgen.weights", "flaxgen.longer", "flaxgen.engine", "flaxgen.asking"),
     ("flaxgen.context",),
     ("flaxgen.jobs",),
     ("flaxgen.warming", "flaxgen.results"),
-    ("flaxgen.pipelines", "flaxgen.encoder", "flaxgen.couplets"),
+    ("flaxgen.pipelines", "flaxgen.encoder", "flaxgen.couplets", "flaxgen.reader"),
     ("flaxgen", "flaxgen.cli", "flaxgen.terminal", "flaxgen.many"),
 )
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from flaxgen import cli_couplet, terminal
+from flaxgen import cli_couplet, cli_read, terminal
 
 DESCRIPTION = """Generative models in JAX: continue a text, or measure how likely it is.
 
@@ -238,7 +238,13 @@ def many(
         print(f"flaxgen: {failed} of {len(prompts)} prompts failed; see the lines with an error in {target}", file=sys.stderr)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"write": write, "many": many, "score": score, "couplet": cli_couplet.couplet}
+COMMANDS: dict[str, Callable[..., None]] = {
+    "write": write,
+    "many": many,
+    "score": score,
+    "couplet": cli_couplet.couplet,
+    "read": cli_read.read,
+}
 
 
 def main() -> None:

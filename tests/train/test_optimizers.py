@@ -256,7 +256,7 @@ def test_without_an_average_the_parameters_stand_for_it():
     assert optimizers.averaged(build("adamw").init(params), params) is params
 
 
-BYTES = {"adamw": 8, "lion": 4, "sgd": 0, "adafactor": 0.1, "adafactor-gpt2-ml": 0.1}
+BYTES = {"adamw": 8, "adam": 8, "lion": 4, "sgd": 0, "adafactor": 0.1, "adafactor-gpt2-ml": 0.1}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -271,7 +271,7 @@ def test_what_the_state_costs_in_bytes_a_parameter(name, ema):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"name": "adam"}, "optimizer 'adam': wanted one of adamw, adafactor"),
+        ({"name": "adamx"}, "optimizer 'adamx': wanted one of adamw, adam, adafactor"),
         ({"schedule": "cosin"}, "schedule 'cosin': wanted one of cosine, linear"),
         ({"ema": 1.0}, "ema=1.0: wanted"),
         ({"layer_rate": 0.5}, "layer_rate=0.5, layers=0: wanted"),

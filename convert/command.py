@@ -54,6 +54,14 @@ class Options:
     vocab: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The vocabulary: vocab.txt, or encoder.json or vocab.json with its merges beside it."""
 
+    keep: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE|simplified")] = None
+    """Keep these tokens only: ids or entries of the vocabulary, one a line, in their new order; or JSON, {"ids": [...], "compounds":
+    [{"ids": [...], "weights": [...], "token": "..."}]}, where a compound's row is the mean of tokens by their new places. `simplified`: no
+    token of several characters that holds an ideograph or punctuation, as bert4keras has it. kept.json in TARGET is the way back."""
+
+    restore: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FULL")] = None
+    """SOURCE was made with --keep: write it over its whole vocabulary again, the rows it lacks from FULL, the model it was made of."""
+
     dtype: Literal["float32", "bfloat16", "float16", "int8"] | None = None
     """The type to store; by default that of SOURCE, or float32 where SOURCE is int8. Rounding is to the nearest, ties to even. int8, for
     flaxgen folders alone: kernels and token embedding in a byte each with a scale a row, all else in float32."""
@@ -89,12 +97,12 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(options: Options) -> None:
     """Recognise, plan, print, and unless it is a dry run write."""
-    from convert import describe, formats, matching, plan, source, target, widened
+    from convert import describe, formats, matching, source, target, widened
 
     if not options.dry_run:
         target.check(options.target, options.source, options.force)
     opened = widened.widened(source.open_source(options.source))
-    made = plan.make(opened, matching.match(opened, options.model), formats.FORMATS[options.to], options.dtype, options.vocab)
+    made = _plan(options, opened, matching.match(opened, options.model), formats.FORMATS[options.to])
     print(describe.text(made), flush=True)
     if options.dry_run:
         print("dry run: nothing was written")
@@ -104,6 +112,23 @@ def run(options: Options) -> None:
         target.write(made, options.target, force=options.force, verify=options.verify, progress=progress)
     checked = ", read again and equal" if options.verify else ""
     print(f"written     {options.target} in {time.monotonic() - start:.1f} s{checked}")
+
+
+def _plan(options: Options, opened, match, to):
+    """The plan, over the vocabulary that is asked for."""
+    from convert import matching, plan, source, trimming, widened
+
+    if options.restore is not None:
+        full = widened.widened(source.open_source(options.restore))
+        full_match = matching.match(full, options.model)
+        opened, match = trimming.whole(opened, match, full, full_match)
+        return plan.make(opened, match, to, options.dtype, plan.words(full, full_match, options.vocab))
+    found = plan.words(opened, match, options.vocab)
+    if options.keep is None:
+        return plan.make(opened, match, to, options.dtype, found, trimming.carried(opened.folder, match.card.config.vocab))
+    kept = trimming.wish(options.keep, match.card.config.vocab, found)
+    opened, match, found = trimming.trimmed(opened, match, found, kept)
+    return plan.make(opened, match, to, options.dtype, found, kept)
 
 
 def _failed(options: Options, error: Exception, code: int) -> int:

@@ -11,6 +11,7 @@ from convert.source import Source
 from convert.widened import Widened
 from flaxgen import errors, tensors
 from flaxgen.models import int8
+from flaxgen.models import vocabulary as maps
 
 DTYPES = {name: tensors.DTYPES[code] for name, code in (("float32", "F32"), ("bfloat16", "BF16"), ("float16", "F16"))}
 Ids = tuple[int, ...] | None
@@ -28,6 +29,7 @@ class Plan:
     outputs: tuple[layouts.Output, ...]
     vocabulary: vocabulary.Vocabulary | None
     notes: tuple[str, ...]
+    kept: maps.Kept | None
 
     @property
     def bytes_in(self) -> int:
@@ -43,11 +45,16 @@ class Plan:
         return layouts.peak(self.source, list(self.outputs), tensors.CHUNK)
 
 
-def make(source: Source, match: matching.Match, to: Format, dtype: str | None, vocab: pathlib.Path | None) -> Plan:
-    """The plan, or a Mismatch when the target's format cannot hold this model."""
-    config = match.card.config
+def words(source: Source, match: matching.Match, vocab: pathlib.Path | None) -> vocabulary.Vocabulary | None:
+    """The vocabulary of a source: the one that is named, or that lies beside it."""
     section = (source.json("config.json") or {}).get("text") if match.format.name == "flaxgen" else None
-    found = vocabulary.find(source.folder, vocab, section, config.vocab)
+    return vocabulary.find(source.folder, vocab, section, match.card.config.vocab)
+
+
+def make(source: Source, match: matching.Match, to: Format, dtype: str | None, found: vocabulary.Vocabulary | None,
+         kept: maps.Kept | None = None) -> Plan:  # fmt: skip
+    """The plan, or a Mismatch when the target's format cannot hold this model. kept: the map of a trimmed vocabulary."""
+    config = match.card.config
     end, notes = _end(match.card.end, found, config)
     card = Card(config, end)
     _check_holds(to, config, dtype)
@@ -60,7 +67,7 @@ def make(source: Source, match: matching.Match, to: Format, dtype: str | None, v
         raise errors.Mismatch(f"--to {to.name}: {error}. Choose another target") from error
     if dtype == "int8":
         foreign_json = foreign_json | {"weights": "int8"}
-    return Plan(source, match, to, card, foreign_json, _outputs(source, match, to, dtype), found, notes)
+    return Plan(source, match, to, card, foreign_json, _outputs(source, match, to, dtype), found, notes, kept)
 
 
 def _end(said: Ids, found: vocabulary.Vocabulary | None, config: Any) -> tuple[Ids, tuple[str, ...]]:

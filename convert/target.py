@@ -145,6 +145,8 @@ def _write_papers(plan: Plan, work: pathlib.Path) -> None:
         for ours, theirs in plan.to.vocabulary.items():
             if (work / ours).exists():
                 (work / ours).rename(work / theirs)
+    if plan.kept is not None:
+        plan.kept.save(work)
     if plan.to.name == "flaxgen":
         card["text"] = None if plan.vocabulary is None else section | {"reserved": plan.vocabulary.reserved}
         card["source"] = _origin(plan)

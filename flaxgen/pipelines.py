@@ -34,6 +34,19 @@ def bundled() -> pathlib.Path:
     return pathlib.Path(str(importlib.resources.files("flaxgen"))) / "bundled" / "poetry"
 
 
+def _check_writes(model: Any) -> None:
+    """Mismatch unless the model continues texts from left to right."""
+    if not isinstance(model, transformer.Transformer):
+        kind, other = type(model).__name__, {"T5": "flaxgen.chains.seq2seq", "Tagger": "flaxgen.Couplets"}
+        raise Mismatch(
+            f"a {kind} does not continue texts; wanted a causal Transformer. For this one there is {other.get(kind, 'model.apply')}"
+        )
+    if model.config.application != "lm" or not model.config.speaks:
+        what = model.config.application if model.config.speaks else "one without logits"
+        raise Mismatch(f'a Writer continues texts from left to right, and it is loaded as {what}; load it with application="lm", or use '
+                       "flaxgen.Encoder, flaxgen.Reader or flaxgen.generate")  # fmt: skip
+
+
 class Writer:
     """Continues a text.
 
@@ -66,6 +79,7 @@ class Writer:
             raise Mismatch(
                 "this model has no vocabulary, so it reads and writes token ids only; convert it with --vocab FILE, or use flaxgen.generate"
             )
+        _check_writes(model)
         if longer not in ("refuse", "sliding", "hierarchical"):
             raise ValueError(f'longer={longer!r}: wanted "refuse", "sliding" or "hierarchical"')
         if longer == "hierarchical":

@@ -131,6 +131,7 @@ class Autoregressive:
 
     def check(self, params: Params, key_B: Array, given: Prompt, steps: int) -> None:
         config = self.model.config
+        check_application(config, given, self.chunk)
         token_BT, length_B = np.asarray(given.token_BT), np.asarray(given.length_B)
         if token_BT.ndim != 2 or length_B.shape != token_BT.shape[:1]:
             raise ValueError(f"token_BT has shape {token_BT.shape} and length_B {length_B.shape}; wanted (B, T) and (B,)")
@@ -253,6 +254,14 @@ class Autoregressive:
             if problem := trouble(finish, sample.count_B[row]):
                 raise type(problem)(f"row {row}: {problem}")
         return sample
+
+
+def check_application(config, given: Prompt, chunk: int = 0) -> None:
+    """ValueError where who sees whom forbids that tokens follow one another, or that a prompt is read in pieces."""
+    if config.application == "encoder":
+        raise ValueError('the model is loaded as an encoder, which continues nothing; load it with application="lm" or "unilm"')
+    if config.application == "unilm" and (chunk or given.context is not None):
+        raise ValueError("a UniLM sees its whole prompt at once; wanted no context, and chunk=0, which exact and engines do not have")
 
 
 def look(state: State) -> Sample:

@@ -25,6 +25,7 @@ class Config:
 
     architecture: ClassVar[str] = "t5"
     positions: ClassVar[int] = ENDLESS  # distances end in the last bucket: no text is too long for the model
+    application: ClassVar[str] = "lm"  # of the decoder
 
     vocab: int
     width: int
@@ -63,6 +64,11 @@ class Config:
             raise ValueError(f"config field 'start' is {self.start!r}; wanted a token id from 0 to {self.vocab - 1}")
 
     @property
+    def inner(self) -> int:
+        """The width of all heads together."""
+        return self.heads * self.head_width
+
+    @property
     def stored_layers(self) -> int:
         """The most layers that encoder or decoder has."""
         return max(self.layers, self.decoder_layers)
@@ -78,7 +84,7 @@ class Config:
         return tree | ({"head/kernel": (self.vocab, self.width)} if self.head == "own" else {})
 
     def _block(self, block: str, attentions: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-        inner, tree = self.heads * self.head_width, {}
+        inner, tree = self.inner, {}
         for number, name in enumerate(attentions):
             tree[f"{block}/norm_{number}/scale"] = (self.width,)
             tree |= {f"{block}/{name}/{part}/kernel": (inner, self.width) for part in "qkv"}

@@ -166,7 +166,8 @@ class Transformer(nn.Module):
     ) -> tuple[Array, tuple[attention.Cache, ...]]:
         """What `head` reads off the last layer, and `caches` with the last one grown by these tokens.
 
-        token_BT: ids in [0, vocab). valid_BT: False where a token is padding, on either side. segment_BT: in [0, segments), by default 0.
+        token_BT: ids in [0, vocab). valid_BT: False where a token is padding, on either side. segment_BT: in [0, segments), by default 0,
+        and 1 in a UniLM that has more caches than one: what stands behind a prompt is its answer.
         rank_BT: who sees whom (see flaxgen.nn.attention), by default as the config's `application` has it. floor_BT: the least rank a token
         sees, that of its document's first token; by default all. position_BT: in [0, positions), by default how many came before, or
         rank - floor where there are floors. caches: read left to right; without any, the tokens see each other and nothing is kept. key_B:
@@ -218,10 +219,11 @@ class Transformer(nn.Module):
             raise ValueError(f"{token_BT.shape[1]} tokens a row; the model has {c.positions} positions. Cut the rows or use a larger model")
         if valid_BT is None and caches and token_BT.shape[1] > caches[-1].rank_BS.shape[1]:
             raise ValueError(f"{token_BT.shape[1]} tokens a row for a cache of {caches[-1].rank_BS.shape[1]} slots; make it larger")
-        if segment_BT is None and c.application == "unilm" and rank_BT is None:
+        if segment_BT is None and not caches and c.application == "unilm" and rank_BT is None and not self.is_initializing():
             raise ValueError('segment_BT is missing; application="unilm" reads it to tell the text (0) from its answer (1)')
         valid_BT = jnp.ones(token_BT.shape, bool) if valid_BT is None else valid_BT.astype(bool)
-        segment_BT = jnp.zeros_like(token_BT) if segment_BT is None else segment_BT
+        if segment_BT is None:
+            segment_BT = jnp.full_like(token_BT, c.application == "unilm" and len(caches) > 1)
         before_BT = jnp.cumsum(valid_BT, axis=1, dtype=jnp.int32) - 1
         for cache in caches:
             before_BT += jnp.repeat(cache.length_B, len(token_BT) // len(cache.length_B), total_repeat_length=len(token_BT))[:, None]

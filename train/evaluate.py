@@ -11,7 +11,7 @@ from flaxgen.measure import answers, overlap
 from train import questions
 
 TOGETHER = 64  # questions that are asked, and whose answers are written, before the next are
-BASELINES: dict[str, overlap.Give] = {"longest overlap: sentence": "sentence", "longest overlap: rest of it": "rest"}
+BASELINES: dict[str, overlap.Give] = {"longest overlap: sentence": "sentence", "longest overlap: rest": "rest"}
 
 
 def evaluate(

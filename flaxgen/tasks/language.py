@@ -26,8 +26,8 @@ class Language:
     remat, spread: see flaxgen.models.layers.
     dtype: of the activations. Parameters stay float32 and are rounded layer by layer, norms excepted; their gradients are float32.
     chunks: pieces of the vocabulary in which the loss is computed (see flaxgen.nn.entropy).
-    targets: the most places of a row that have a weight, where these are few (a reader's answer): then the output head computes no others,
-        and their nats are 0. 0: all places.
+    targets: the most places of a row that have a weight, where these are few (a reader's answer): then the output head computes so many a
+        row, and the nats of all others are 0. 0: all places.
     """
 
     model: transformer.Transformer

@@ -94,7 +94,7 @@ def test_what_is_saved_loads_again(tmp_path):
         ({"data": 5}, r"\.data: got 5, wanted a list of articles"),
         ({"data": [{"paragraphs": [{"context": "x", "qas": [{"id": "a", "question": "q", "answers": [{"text": "x"}]}]}]}]},
          r'\.data\[0\]\.paragraphs\[0\]\.qas\[0\]\.answers\[0\] has no "answer_start"'),
-        ({"Q": {"question": "q", "evidences": {"E": {"evidence": "x", "answer": "x"}}}}, r"\['Q'\]\.evidences\['E'\]\.answer: got \"x\", wanted list"),
+        ({"Q": {"question": "q", "evidences": {"E": {"evidence": "x", "answer": "x"}}}}, r"\['Q'\].*\['E'\]\.answer: got \"x\""),
         ({"Q": {"question": "q", "evidences": {"E": {"evidence": "x", "answer": [1]}}}}, r"\['E'\]\.answer: got 1, wanted texts"),
     ],
 )  # fmt: skip

@@ -174,8 +174,9 @@ def _best(source: Source, fits: list[_Taken]) -> list[_Taken]:
     """Those that no other beats: by taking all that they take and more, or the same and lacking less; then by what the JSON says."""
 
     def beats(one: _Taken, other: _Taken) -> bool:
-        more = one.names > other.names and one.lacking <= other.lacking
-        return more or (one.names == other.names and one.lacking < other.lacking)
+        if one.names == other.names:
+            return (one.lacking, len(one.untaken)) < (other.lacking, len(other.untaken))
+        return one.names > other.names and one.lacking <= other.lacking
 
     fits = [each for each in fits if not any(beats(other, each) for other in fits)]
     if len(fits) > 1 and all(each.names == fits[0].names for each in fits):

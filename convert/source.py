@@ -9,15 +9,17 @@ from typing import Literal
 
 import numpy as np
 
+from convert import hdf5
 from convert.bundle import read as bundle
 from flaxgen import disk, errors, tensors
 
-Kind = Literal["TensorFlow bundle", "safetensors"]
+Kind = Literal["TensorFlow bundle", "safetensors", "Keras HDF5"]
 READ = (
     "Read are: a TensorFlow checkpoint (its prefix, its .index file, or a folder with one), safetensors (a file, or a folder with "
-    "model.safetensors or its shards), and a flaxgen folder"
+    "model.safetensors or its shards), Keras weights in HDF5 (.h5), and a flaxgen folder"
 )
-OTHER_KINDS = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".msgpack", ".h5", ".hdf5", ".keras", ".pb", ".gguf")
+OTHER_KINDS = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".msgpack", ".keras", ".pb", ".gguf")
+HDF5 = (".h5", ".hdf5")
 PAPER_LIMIT = 1_000_000
 _DATA = re.compile(r"\.data-\d{5}-of-\d{5}$")
 
@@ -72,6 +74,8 @@ def open_source(path: pathlib.Path) -> Source:
         raise errors.Incomplete(f"{path}: no such file, folder or checkpoint prefix (there is no {path.name}.index either). {READ}")
     if path.name.endswith((".safetensors", ".safetensors.index.json")):
         return _safetensors(path, path.parent)
+    if path.name.endswith(HDF5):
+        return _keras(path)
     raise _unknown(path)
 
 
@@ -89,6 +93,11 @@ def _folder(path: pathlib.Path) -> Source:
     if tensor_files or (path / tensors.SHARDED).exists():
         return _safetensors(path, path)
     files = sorted(file for file in path.iterdir() if file.is_file())
+    weights = [file for file in files if file.name.endswith(HDF5)]
+    if len(weights) == 1:
+        return _keras(weights[0])
+    if weights:
+        raise errors.Mismatch(f"{path}: holds {len(weights)} HDF5 files ({', '.join(file.name for file in weights[:8])}). Name one")
     for file in files:
         if file.suffix.lower() in OTHER_KINDS:
             raise _unknown(file)
@@ -120,6 +129,14 @@ def _bundle(prefix: pathlib.Path) -> Source:
 
 def _safetensors(path: pathlib.Path, folder: pathlib.Path) -> Source:
     return Source("safetensors", path, folder, dict(tensors.index(path)))
+
+
+def _keras(path: pathlib.Path) -> Source:
+    with disk.opened(path) as file:
+        start = os.pread(file, len(hdf5.MAGIC), 0)
+    if start != hdf5.MAGIC:
+        raise _unknown(path)
+    return Source("Keras HDF5", path, path.parent, dict(hdf5.index(path)))
 
 
 def _unknown(path: pathlib.Path) -> errors.CheckpointError:

@@ -16,6 +16,7 @@ python -m train prepare-couplets PACKAGE OUT         take from it the antithetic
 python -m train prepare-reading OUT DATA…            split questions (WebQA, SogouQA, CMRC, DRCD, SQuAD) for the recipe reading
 python -m train evaluate MODEL DATA…                 Accuracy, F1 and Final of a reader on such questions, beside a baseline
 python -m train publish-poetry DIR VERSES TARGET     export a run of it with scores, curve and card
+python -m train publish-couplet DIR COUPLETS TARGET  the same of the recipe couplet
 
 recipes
 {recipes}
@@ -98,6 +99,16 @@ def command(name: str, words: list[str]) -> int:
         from train import reading_commands
 
         return {"prepare-reading": reading_commands.prepare, "evaluate": reading_commands.evaluate}[name](words)
+    if name == "publish-couplet":
+        made = parser(name, "DIR", "COUPLETS", "TARGET", "--force")
+        made.add_argument("--best", action="store_true", help="the step of the lowest perplexity on dev; by default the newest")
+        options = made.parse_args(words)
+        from train import couplet_card, couplet_score
+
+        places = map(pathlib.Path, (options.DIR, options.COUPLETS, options.TARGET))
+        scores = couplet_card.publish(*places, step="best" if options.best else None, force=options.force)
+        print(couplet_score.describe(scores))
+        return 0
     if name not in recipes.RECIPES:
         known = ", ".join([*recipes.RECIPES, *OTHERS])
         raise ValueError(f"unknown recipe {name!r}; choose from {known}. See python -m train --help")

@@ -106,7 +106,7 @@ def machine() -> str:
     return f"{os.cpu_count()} cores ({names[0] if names else platform.machine()})"
 
 
-def curve(log: pathlib.Path, target: pathlib.Path) -> None:
+def curve(log: pathlib.Path, target: pathlib.Path, *, held_out: str = "poems not learnt from") -> None:
     """Loss and held-out perplexity over the updates, as a PNG."""
     try:
         import matplotlib
@@ -124,7 +124,7 @@ def curve(log: pathlib.Path, target: pathlib.Path) -> None:
     axes.plot(loss[:, 0], loss[:, 1], color="#c9d6e4", linewidth=0.8, label="batch")
     axes.plot(loss[window - 1 :, 0], smooth, color="#2a5d8f", linewidth=1.6, label=f"batch, mean of {window}")
     if len(dev):
-        axes.plot(dev[:, 0], dev[:, 1], "o-", color="#b5442d", markersize=3.5, linewidth=1.2, label="poems not learnt from")
+        axes.plot(dev[:, 0], dev[:, 1], "o-", color="#b5442d", markersize=3.5, linewidth=1.2, label=held_out)
     ticks = [40, 60, 100, 200, 400, 1000, 3000]
     right = axes.secondary_yaxis("right", functions=(np.exp, lambda value: np.log(np.maximum(value, 1e-9))))
     right.set_yticks(ticks, [str(tick) for tick in ticks])

@@ -5,7 +5,7 @@ and distance 20, seen from the query:
 
     key is      ... 20  10   5   3   2   1 before   0   1   2   3   5 after ...
     "both"           3   3   2   2   2   1          0   5   6   6   6
-    "before"         7   6   5   3   2   1          0   0   0   0   0
+    "before"         7   6   4   3   2   1          0   0   0   0   0
 """
 
 import functools

@@ -18,7 +18,7 @@ GIB = 1 << 30
 def show(settings: Settings) -> str:
     """The plan as text. Devices are simulated: nothing of the model is allocated, and the update is compiled, not run."""
     if settings.kind != "language":
-        raise ValueError(f"--plan is for language models; this recipe learns {settings.kind}, and takes less than a GiB: start it")
+        raise ValueError(f"--plan is for language models; this recipe is of the kind {settings.kind}: start it")
     if settings.parallel == "pmap":
         raise ValueError(
             "--plan is for parallel=mesh; under pmap each device holds what --plan mesh=data=1 shows for its share of the batch"

@@ -93,7 +93,7 @@ def brief(full: Tagging) -> Tagging:
 
 
 def reading(size: str = "full") -> Reading:
-    """Answers out of passages by a BERT as UniLM, as published (kexue.fm 7115): eight epochs of some 60,000 questions, Adam at 1e-5."""
+    """Answers out of passages by a BERT (converted with --keep simplified) as UniLM, published: 8 epochs of some 60,000, Adam at 1e-5."""
     full = Reading(
         data="runs/reading/train.json", dev="runs/reading/dev.json", start="weights/bert-base-chinese", batch=32, steps=15_000,
         optimizer="adam", rate=1e-5, schedule="constant", warmup=0, decay=0.0, clip=0.0, every=500, look=500,

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxgen.nn import blocks
+from flaxgen.nn import blocks, quantized
 from flaxgen.protocols import Array
 
 
@@ -26,7 +26,10 @@ def gate(x_BTD: Array, y_BTF: Array) -> Array:
 
 
 class Conv(nn.Module):
-    """`convolve` with parameters: kernel (taps, out, in), drawn as Glorot and Bengio 2010 do, and bias."""
+    """`convolve` with parameters: kernel (taps, out, in), drawn as Glorot and Bengio 2010 do, and bias.
+
+    The kernel is in int8 where the parameters hold kernel_scale (taps, out) beside it.
+    """
 
     taps: int
     out: int
@@ -35,6 +38,10 @@ class Conv(nn.Module):
     def __call__(self, x_BTD: Array) -> Array:
         glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=2, out_axis=1)
         kernel_JFD = self.param("kernel", glorot, (self.taps, self.out, x_BTD.shape[-1]))
+        scaled = self.has_variable("params", "kernel_scale")
+        blocks.check_scale("kernel", kernel_JFD, scaled)
+        if scaled:
+            kernel_JFD = quantized.widen(kernel_JFD, self.get_variable("params", "kernel_scale"))
         return convolve(x_BTD, kernel_JFD, self.param("bias", nn.initializers.zeros, (self.out,)))
 
 

@@ -37,6 +37,11 @@ def _unit(x: Array) -> Array:
     return jnp.maximum(jnp.max(jnp.abs(x), axis=-1, keepdims=True).astype(jnp.float32), 1e-30) / LARGEST
 
 
+def widen(number: Array, scale: Array) -> Array:
+    """The numbers in float32, every row times its scale, for kernels that are no matrix: scale has their shape without the last axis."""
+    return number.astype(jnp.float32) * scale[..., None]
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(3,))
 def project(x_BTD: Array, kernel_FD: Array, scale_F: Array, dtype) -> Array:
     """x (kernel scale)^T in `dtype` for an int8 kernel kept (out, in); x learns through it, the kernel does not."""

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from flaxgen.nn import blocks
+from flaxgen.nn import blocks, quantized
 from flaxgen.protocols import Array
 
 
@@ -35,7 +35,12 @@ class Gates(nn.Module):
     @nn.compact
     def __call__(self, x_BTD: Array) -> tuple[Array, Array]:
         gate_BTF = dense(4 * self.units, x_BTD, "input")
-        return gate_BTF, self.param("kernel", nn.initializers.orthogonal(column_axis=1), (4 * self.units, self.units)).astype(x_BTD.dtype)
+        kernel_FU = self.param("kernel", nn.initializers.orthogonal(column_axis=1), (4 * self.units, self.units))
+        scaled = self.has_variable("params", "kernel_scale")
+        blocks.check_scale("kernel", kernel_FU, scaled)
+        if scaled:
+            kernel_FU = quantized.widen(kernel_FU, self.get_variable("params", "kernel_scale"))
+        return gate_BTF, kernel_FU.astype(x_BTD.dtype)
 
 
 class BiLSTM(nn.Module):

@@ -76,6 +76,17 @@ def test_a_saved_model_loads_and_gives_the_same_logits(kind, tmp_path):
     np.testing.assert_array_equal(again.apply(loaded, token_BT), model.apply(params, token_BT))
 
 
+@pytest.mark.parametrize("kind", ["gated", "bilstm"])
+def test_int8_weights_answer_almost_alike(kind):
+    model, params = small(kind)
+    token_BT = jnp.arange(8)[None]
+    wanted_BTV = model.apply(params, token_BT)
+    found_BTV = model.apply(flaxgen.weights.quantize(params), token_BT)
+    widened_BTV = model.apply(flaxgen.weights.dequantize(flaxgen.weights.quantize(params)), token_BT)
+    np.testing.assert_allclose(found_BTV, widened_BTV, atol=2e-3)
+    assert 0 < np.abs(found_BTV - wanted_BTV).max() < 0.1
+
+
 def test_bfloat16_stays_finite():
     model, params = small()
     logit_BTV = gated.Gated(model.config, jnp.bfloat16).apply(params, jnp.ones((2, 5), jnp.int32))

@@ -18,23 +18,32 @@ KNOWN = (
 )  # fmt: skip
 
 
-def read(json: dict[str, Any]) -> Card:
-    """transformers' T5Config and MT5Config; absent fields have T5Config's defaults."""
-    refuse_others(json, WANTED)
-    # transformers scales where it ties: by the older field where there is no newer one. mT5 never does.
-    scales = json.get("scale_decoder_outputs", json.get("tie_word_embeddings", True)) is not False and json.get("model_type") != "mt5"
-    start = json.get("decoder_start_token_id")
-    layers = field(json, "num_layers", 6)
-    config = Config(
-        vocab=field(json, "vocab_size", 32128), width=field(json, "d_model", 512), heads=field(json, "num_heads", 8),
-        head_width=field(json, "d_kv", 64), hidden=field(json, "d_ff", 2048), layers=layers,
-        decoder_layers=field(json, "num_decoder_layers", layers), head="tied" if scales else "own",
-        activation=choice(json, "feed_forward_proj", ACTIVATIONS, "gated-gelu" if json.get("model_type") == "mt5" else "relu"),
-        buckets=field(json, "relative_attention_num_buckets", 32), distance=field(json, "relative_attention_max_distance", 128),
-        epsilon=field(json, "layer_norm_epsilon", 1e-6), dropout=field(json, "dropout_rate", 0.1),
-        start=field(json, "pad_token_id", 0) if start is None else start,
-    )  # fmt: skip
-    return Card(config, _end(json.get("eos_token_id", 1)), unknown(json, KNOWN))
+def reader(head: str):
+    """Reads transformers' T5Config and MT5Config, of a model whose tensors show this head."""
+
+    def read(json: dict[str, Any]) -> Card:
+        refuse_others(json, WANTED)
+        # transformers scales where it ties: by the older field where there is no newer one. mT5 never does.
+        scales = json.get("scale_decoder_outputs", json.get("tie_word_embeddings", True)) is not False and json.get("model_type") != "mt5"
+        if scales != (head == "tied"):
+            raise ValueError(
+                f"fields 'tie_word_embeddings' and 'scale_decoder_outputs' say that the head is {'tied' if scales else 'not tied'}; "
+                f"the tensors are those of a model whose head is {head}"
+            )
+        layers = field(json, "num_layers", 6)
+        start = json.get("decoder_start_token_id")
+        config = Config(
+            vocab=field(json, "vocab_size", 32128), width=field(json, "d_model", 512), heads=field(json, "num_heads", 8),
+            head_width=field(json, "d_kv", 64), hidden=field(json, "d_ff", 2048), layers=layers, head=head,
+            decoder_layers=field(json, "num_decoder_layers", layers),
+            activation=choice(json, "feed_forward_proj", ACTIVATIONS, "gated-gelu" if json.get("model_type") == "mt5" else "relu"),
+            buckets=field(json, "relative_attention_num_buckets", 32), distance=field(json, "relative_attention_max_distance", 128),
+            epsilon=field(json, "layer_norm_epsilon", 1e-6), dropout=field(json, "dropout_rate", 0.1),
+            start=field(json, "pad_token_id", 0) if start is None else start,
+        )  # fmt: skip
+        return Card(config, _end(json.get("eos_token_id", 1)), unknown(json, KNOWN))
+
+    return read
 
 
 def _end(value: Any) -> tuple[int, ...] | None:
@@ -90,7 +99,7 @@ def _format(name: str, title: str, activation: str, head: str) -> Format:
         container="safetensors",
         json_name="config.json",
         architecture="t5",
-        read=read,
+        read=reader(head),
         write=write,
         holds={"activation": (activation,), "head": (head,)},
         measures=t5.MEASURES,

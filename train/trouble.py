@@ -72,8 +72,7 @@ def memory_advice(error: BaseException, settings: dict | None = None) -> str | N
     found = re.search(r".*(?:out.of.memory|failed to allocate).*", str(error), re.IGNORECASE)
     if not isinstance(error, MemoryError) and not found:
         return None
-    given = settings or {}
-    rows = [words for name, start, words in ADVICE if name not in given or start is None or given[name] == start]
+    rows = [words for name, start, words in ADVICE if not settings or (name in settings and start in (None, settings[name]))]
     listed = "\n".join(f"  {words}" for words in rows)
     said = f" ({found[0].strip()[:200]})" if found else ""
     return f"memory has run out{said}; what helps, the cheapest first:\n{listed}\n`python -m train RECIPE --plan …` counts the bytes"

@@ -81,6 +81,7 @@ def test_advice_names_what_the_settings_leave_in_order():
     assert places == sorted(places)
     rest = trouble.memory_advice(MemoryError(), {"accumulate": 4, "remat": "full", "chunks": 1, "dtype": "bfloat16", "mesh": ""})
     assert "accumulate=" not in rest and "remat=" not in rest and "chunks=8" in rest and "mesh=fsdp" in rest
+    assert "lora=" not in rest  # no setting of this run
 
 
 def test_a_real_failure_to_allocate_is_known_and_another_error_is_not():

@@ -68,7 +68,7 @@ def read(
     for answer in answers:
         if answer.cut:
             numbers = ", ".join(str(number + 1) for number in answer.cut)
-            print(f"flaxgen: passages {numbers} are longer than the model reads, and were cut; split them into several", file=sys.stderr)
+            print(f"flaxgen: longer than the model reads, and cut: passage {numbers}; split such into several", file=sys.stderr)
         _show(answer, json, len(answers) > 1)
     if html is not None:
         from flaxgen import highlight
@@ -88,7 +88,8 @@ def _show(answer, json: bool, several: bool) -> None:
     where = console.Console(highlight=False, soft_wrap=True)
     if several:
         where.print(answer.question, style="italic", markup=False)
-    where.print(highlight.text(answer), end="\n" if several else "")
+    marks = ("", "") if where.is_terminal else ("【", "】")
+    where.print(highlight.text(answer, marks), end="\n" if several else "")
 
 
 def _asked(question: str | None, passage: tuple[str, ...], file: pathlib.Path | None) -> list[tuple[str, list[str]]]:

@@ -32,7 +32,7 @@ def page(answers: Sequence) -> str:
 
 
 def _section(answer) -> str:
-    said = html.escape(answer.quote) if answer.text else "no answer"
+    said = html.escape(answer.quote) if answer.quote.strip() else "no answer"
     items = [f"<h1>{html.escape(answer.question)}</h1>", f'<p class="answer">{said}</p>', f'<p class="facts">{facts(answer)}</p>', "<ol>"]
     for number, chance in enumerate(answer.chances):
         before, inside, after = map(html.escape, _cut(answer, number))
@@ -46,21 +46,22 @@ def facts(answer) -> str:
     """How sure the answer is and where it stands, in words."""
     where = "" if answer.passage is None else f" · passage {answer.passage + 1} of {len(answer.passages)}"
     span = "" if answer.span is None else f", characters {answer.span[0]} to {answer.span[1]}"
-    cut = f" · {len(answer.cut)} passages not read to their end" if answer.cut else ""
+    cut = f" · not read to the end: {', '.join(str(number + 1) for number in answer.cut)}" if answer.cut else ""
     return f"confidence {answer.confidence:.1%}{where}{span}{cut}"
 
 
-def text(answer):
-    """The same as text of `rich`: the answer, and the supporting passage with the answer marked."""
+def text(answer, marks: tuple[str, str] = ("", "")):
+    """The same as text of `rich`: the answer, and the supporting passage with the answer in another colour and between `marks`."""
     from rich.text import Text
 
     made = Text()
-    made.append((answer.quote if answer.text else "(no answer)") + "\n", "bold")
+    made.append((answer.quote if answer.quote.strip() else "(no answer)") + "\n", "bold")
     made.append(facts(answer) + "\n", "dim")
     if answer.passage is not None:
         before, inside, after = _cut(answer, answer.passage)
         made.append(before)
-        made.append(inside, "black on yellow")
+        if inside:
+            made.append(inside.join(marks), "black on yellow")
         made.append(after + "\n")
     return made
 

@@ -104,12 +104,11 @@ def seek(predict, rows, mode, topk, max_a, end=3):
 
 
 def at_once(tree, heads, rows, max_a, mask, end=3):
-    """[(tokens, score)] of each passage by the example that answers at all places at once."""
+    """[(tokens, score)] of each passage by the example that fills in all places at once; the first token of a passage is its [CLS]."""
     found = []
     for passage, question in rows:
-        prefix = [*passage, *question]
-        segment_T = [0] * len(prefix) + [1] * max_a
-        p_NV = softmax(bert(tree, heads, [*prefix, *[mask] * max_a], [1] * len(segment_T), segment_T)[len(prefix) :])
+        ids = [passage[0], *[mask] * max_a, end, *question, *passage[1:]]
+        p_NV = softmax(bert(tree, heads, ids, [1] * len(ids), [0] * len(ids))[1 : max_a + 1])
         answer, total = [], 0.0
         for p_V in p_NV:
             allowed = sorted(followers([passage[1:]], answer) | {end})

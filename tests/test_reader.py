@@ -1,0 +1,253 @@
+"""The reader: what it says of its answers, what it refuses, and the command that asks it."""
+
+import io
+import json
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+import flaxgen
+from flaxgen import asking, cli, highlight, loop, reader, weights
+from flaxgen.chains import reading
+from flaxgen.models import config as sizes
+from flaxgen.models import transformer
+from flaxgen.text import bytepair, passages, wordpiece
+from tests import writers
+
+TEXT = wordpiece.WordPiece((*writers.WORDS, ",", "？"), end=(3,))
+LENGTHS = passages.Lengths(18, 8, 5)
+QUESTION, GIVEN = "天地？", ["天地 玄黄，宇宙Sunny。", "日月盈昃辰宿列张天地玄黄宇宙洪荒", "日月"]
+
+
+def model(outputs=("mlm",), **changes):
+    sized = {"vocab": len(TEXT), "positions": 40, "width": 12, "layers": 2, "heads": 3, "hidden": 20, "segments": 2, "outputs": outputs}
+    config = sizes.Config(**sized | changes, wiring="post", activation="gelu")
+    noise = np.random.default_rng(4)
+    flat = {name: noise.normal(name.endswith("scale"), 0.5, shape).astype(np.float32) for name, shape in config.shapes().items()}
+    return transformer.Transformer(config), weights.nest(flat)
+
+
+@pytest.fixture(scope="module")
+def made():
+    return reader.Reader(*model(), TEXT, lengths=LENGTHS)
+
+
+@pytest.fixture(scope="module")
+def folder(made, tmp_path_factory):
+    target = tmp_path_factory.mktemp("reader") / "model"
+    source = {"reading": {"form": "causal", "passage": 18, "question": 8, "answer": 5}}
+    flaxgen.save(target, made.model, made.params, TEXT, source=source)
+    return target
+
+
+def test_an_answer_says_where_it_stands(made):
+    answer = made(QUESTION, GIVEN)
+    start, end = answer.span
+    assert answer.passages[answer.passage][start:end] == answer.quote
+    assert TEXT.encode(passages.normalised(answer.quote)) == TEXT.encode(answer.text) != []
+    assert answer.question == QUESTION and answer.passages == tuple(GIVEN)
+    assert answer.confidence == answer.chances[answer.passage] and all(0 <= chance <= 1 for chance in answer.chances)
+
+
+def test_a_quote_has_the_capitals_and_signs_of_the_passage():
+    answer = reader.Answer("sunny", "?", tuple(GIVEN), 0, (8, 13), 0.5, -1.0, (0.5, 0.1, 0.1), (), ())
+    assert answer.quote == "Sunny"
+
+
+def test_questions_together_are_answered_as_each_alone_and_none_compiles_anew(made):
+    asked = [
+        (QUESTION, GIVEN),
+        ("日月", ["洪荒", "天。", "", "张"]),
+        ("宇宙盈昃", ["日月盈昃", "辰宿", "列张", "天"]),
+        ("列张", GIVEN[::-1]),
+    ] * 2
+    together = made([question for question, _ in asked], [given for _, given in asked])
+    alone = [made(*each) for each in asked]
+    assert [(one.text, one.passage, one.span) for one in together] == [(one.text, one.passage, one.span) for one in alone]
+    np.testing.assert_allclose([one.score for one in together], [one.score for one in alone], atol=1e-4)
+    compiled = [], loop._start._cache_size(), loop._advance._cache_size()
+    jax.monitoring.register_event_duration_secs_listener(lambda name, *_, **__: compiled[0].append(name))
+    made("玄黄", ["荒" * 9, "张", "宿月"])
+    assert [name for name in compiled[0] if name.endswith("backend_compile_duration")] == []
+    assert compiled[1:] == (loop._start._cache_size(), loop._advance._cache_size())
+
+
+def test_a_passage_that_is_too_long_is_cut_and_the_answer_tells_or_it_is_refused(made):
+    long = "天地" * 9
+    one, other = made([QUESTION] * 2, [["日", long, "月"], ["日", long[:16], "月"]])
+    assert (one.cut, other.cut) == ((1,), ()) and (one.text, one.score) == (other.text, other.score)
+    strict = reader.Reader(made.model, made.params, TEXT, lengths=LENGTHS, longer="refuse")
+    with pytest.raises(ValueError, match="passage 1 has 18 tokens, wanted at most 16; split it"):
+        strict(QUESTION, ["日", long])
+    with pytest.raises(ValueError, match="the question has 8 tokens, wanted at most 7"):
+        strict(long[:8], ["日"])
+
+
+@pytest.mark.parametrize(
+    ("question", "given", "message"),
+    [
+        (" \n", GIVEN, "it is empty; ask something"),
+        (QUESTION, [], "0 passages with text in none of them"),
+        (QUESTION, ["", " "], "2 passages with text in none of them"),
+        (QUESTION, "天地", "wanted a list of texts; for a single one, a list of one"),
+        (QUESTION, [3], "wanted a list of texts"),
+        (QUESTION, ["天"] * 65, "65 passages, wanted at most 64"),
+        ([QUESTION, ""], [GIVEN, GIVEN], "question 1: question='': it is empty"),
+        ([QUESTION], [GIVEN, GIVEN], "1 questions and 2 lists of passages"),
+    ],
+)
+def test_what_cannot_be_answered_is_refused(made, question, given, message):
+    with pytest.raises(ValueError, match=message):
+        made(question, given)
+
+
+def test_settings_that_mean_nothing_are_refused(made):
+    with pytest.raises(ValueError, match="mode='abstract': wanted"):
+        made(QUESTION, GIVEN, mode="abstract")
+    with pytest.raises(ValueError, match="beams=31: wanted 1 to 30"):
+        made(QUESTION, GIVEN, beams=len(TEXT))
+    with pytest.raises(ValueError, match=r'form=.other.*wanted "causal" or "filled"'):
+        reader.Reader(*model(), TEXT, form="other")
+
+
+def test_a_vocabulary_or_a_model_that_cannot_read_is_refused():
+    module, params = model()
+    bare = wordpiece.WordPiece(tuple(token for token in writers.WORDS if token != "[SEP]"))
+    letters = bytepair.BytePair((*bytepair.alphabet(), "<|endoftext|>"), (), end=(256,))
+    for wrong, message in (
+        (lambda: reader.Reader(module, params, None), "has no vocabulary"),
+        (lambda: reader.Reader(module, params, bare), r"the vocabulary has no \[SEP\]"),
+        (lambda: reader.Reader(module, params, letters), r"the vocabulary has no \[CLS\]"),
+        (lambda: reader.Reader(*model(segments=0), TEXT), "has 0 segments, wanted 2"),
+        (lambda: reader.Reader(*model(outputs=("pool",)), TEXT), "no logits over its vocabulary"),
+        (lambda: reader.Reader(*model(positions=9), TEXT), "9 positions is too short"),
+        (lambda: reader.Reader(module, params, TEXT, lengths=passages.Lengths()), "rows of 352 tokens; the model has 40"),
+        (lambda: reader.Reader(object(), params, TEXT), "a 'object' cannot read passages"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            wrong()
+
+
+def test_a_folder_says_how_it_reads(made, folder):
+    loaded = flaxgen.Reader.load(folder)
+    assert (loaded.lengths, loaded.form, loaded.model.config.application) == (LENGTHS, "causal", "unilm")
+    assert loaded(QUESTION, GIVEN) == made(QUESTION, GIVEN)
+    assert reader.trained({"source": {"settings": {"passage": 9, "question": 8, "answer": 7, "form": "filled"}}}) == {
+        "lengths": passages.Lengths(9, 8, 7),
+        "form": "filled",
+    }
+    assert reader.trained({"source": None}) == reader.trained({"source": {"settings": {"passage": 9}}}) == {}
+    assert reader.Reader(*model(), TEXT).lengths == passages.Lengths(29, 7, 3)
+
+
+def test_a_generative_answer_may_stand_nowhere_and_answers_at_once_are_elected(made):
+    answer = made(QUESTION, GIVEN, mode="generative")
+    assert answer.span is None or answer.quote in GIVEN[answer.passage]
+    filled = reader.Reader(made.model, made.params, TEXT, form="filled", lengths=LENGTHS)
+    answer = filled(QUESTION, GIVEN)
+    assert filled.model.config.application == "encoder"
+    assert answer.chances[answer.passage] == answer.confidence == max(answer.chances) and answer.quote in GIVEN[answer.passage]
+    with pytest.raises(ValueError, match="beams=2 of a reader that fills"):
+        filled(QUESTION, GIVEN, beams=2)
+
+
+def test_no_answer_is_an_empty_text_that_says_how_sure_it_is(made):
+    params = jax.tree.map(np.array, made.params)
+    params["params"]["mlm"]["bias"][3] = 99.0
+    answer = reader.Reader(made.model, params, TEXT, lengths=LENGTHS)(QUESTION, GIVEN)
+    assert (answer.text, answer.quote, answer.passage, answer.span, answer.dismissed) == ("", "", None, None, (0, 1, 2))
+    assert answer.confidence == pytest.approx(1.0)
+
+
+def test_few_sizes_are_compiled():
+    ready = [asking.ask(TEXT, "天", ["地"] * count, "causal", LENGTHS, "cut") for count in (1, 2, 3, 7, 10, 33)]
+    assert [size.passages for size, _ in asking.blocks(ready, 26)] == [1, 2, 4, 8, 10, 48]
+    assert {size.width for size, _ in asking.blocks(ready, 26)} == {26}
+    (size, block), (_, rest) = asking.blocks([ready[4]] * 2, 26)
+    assert (size.questions, block, rest) == (1, [0], [1])
+    assert next(asking.blocks(ready[:1] * 9, 26))[0].questions == asking.TOGETHER
+
+
+def test_a_prompt_for_generation_has_no_automata():
+    ready = [asking.ask(TEXT, "天", ["地"], "causal", LENGTHS, "cut")]
+    size = asking.Size(1, 1, 26)
+    made = asking.prompt(ready, size, mode="generative", limit=5, room=16, vocab=len(TEXT))
+    assert isinstance(made, reading.Prompt) and made.runs is None and made.length_BP.tolist() == [[5]]
+
+
+def test_a_page_shows_whatever_stands_in_it_as_text():
+    given = ("<script>alert(1)</script>天地 & 月", "[bold]")
+    answer = reader.Answer("天地", "<b>?", given, 0, (25, 27), 0.5, -1.0, (0.5, 0.1), (1,), (1,))
+    page = highlight.page([answer, answer])
+    assert "<script>" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;<mark>天地</mark> &amp; 月" in page
+    assert "<h1>&lt;b&gt;?</h1>" in page and page.count("<mark>") == 2 and "50.0%" in page
+    assert "no answer" in highlight.page([reader.Answer("", "?", given, None, None, 0.5, -1.0, (0.5, 0.1), (0, 1), ())])
+    assert "&lt;i&gt;" in highlight.page([reader.Answer("<i>", "?", given, None, None, 0.5, -1.0, (0.5, 0.1), (), ())])
+    assert highlight.text(answer, ("【", "】")).plain.endswith("<script>alert(1)</script>【天地】 & 月\n")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    def run(*words, stdin: str | None = None):
+        monkeypatch.setattr(sys, "argv", ["flaxgen", "read", *map(str, words)])
+        if stdin is not None:
+            monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode())))
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_the_command_answers_from_arguments_files_and_standard_input(command, made, folder, tmp_path):
+    wanted = made(QUESTION, GIVEN)
+    (tmp_path / "passages.txt").write_text("\n".join(GIVEN) + "\n", encoding="utf-8")
+    (tmp_path / "passages.json").write_text(json.dumps({"passages": [{"passage": GIVEN[0]}, *GIVEN[1:]]}), encoding="utf-8")
+    code, out, err = command(QUESTION, "--model", folder, "--passage", *GIVEN, "--json")
+    told = json.loads(out)
+    assert (code, err) == (0, "") and told["text"] == wanted.text and told["span"] == list(wanted.span)
+    assert command(QUESTION, "--model", folder, "--file", tmp_path / "passages.txt", "--json")[1] == out
+    assert command(QUESTION, "--model", folder, "--file", tmp_path / "passages.json", "--json")[1] == out
+    assert command(QUESTION, "--model", folder, "--json", stdin="\n".join(GIVEN))[1] == out
+    code, out, _ = command(QUESTION, "--model", folder, "--passage", *GIVEN, "--html", tmp_path / "page.html")
+    assert code == 0 and out.startswith(wanted.quote) and f"【{wanted.quote}】" in out
+    assert f"<mark>{wanted.quote}</mark>" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_file_of_questions_is_answered_whole(command, made, folder, tmp_path):
+    asked = [
+        {"question": QUESTION, "passages": GIVEN},
+        {"question": "日月", "passages": [{"passage": "天地" * 9, "answer": ""}, "日", "月"]},
+    ]
+    (tmp_path / "all.json").write_text(json.dumps(asked), encoding="utf-8")
+    code, out, err = command("--model", folder, "--file", tmp_path / "all.json", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and [row["question"] for row in rows] == [QUESTION, "日月"] and rows[1]["cut"] == [0]
+    assert "longer than the model reads, and cut: passage 1" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "message"),
+    [
+        ((" ", "--passage", "天"), None, "the question is empty"),
+        ((QUESTION, "--passage", "天", "--file"), "[]", "both --passage and --file"),
+        ((QUESTION, "--file"), "{", "is no JSON"),
+        ((QUESTION, "--file"), '{"paragraphs": []}', 'wanted a list of texts, {"passages"'),
+        ((QUESTION, "--file"), "[1]", "passages[0]: got 1, wanted a text"),
+        ((QUESTION, "--file"), '[{"question": "a", "passages": []}]', "has questions of its own"),
+        (("--file",), '["天"]', "no question given"),
+        (("--file",), '[{"question": 3, "passages": []}]', "[0].question: got 3, wanted a text"),
+        ((QUESTION, "--file"), '["天"]', "no --model given, and no reader comes with flaxgen"),
+    ],
+)
+def test_the_command_says_what_is_wrong(command, tmp_path, words, content, message):
+    path = tmp_path / "given.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    code, out, err = command(*words, *([path] if content is not None else []))
+    assert code == 2 and out == "" and message in err and err.count("\n") == 1

@@ -1,7 +1,6 @@
 """Batches of questions as a pure function of (seed, place): passages drawn anew each epoch, rows of like length together."""
 
 import dataclasses
-import hashlib
 import math
 from collections.abc import Callable
 
@@ -81,18 +80,27 @@ def build(words: str, text, lengths: passages.Lengths, form: passages.Form, *, k
 
     known: the digest that they must have.
     """
-    sources = corpus.sources(words)
+    found = sources(words)
     facts = {"lengths": dataclasses.asdict(lengths), "form": form, "text": text.options()}
-    digest = hashlib.sha256((corpus.digest(sources, facts)).encode()).hexdigest()
+    digest = corpus.digest(found, facts)
     if known not in (None, digest):
         raise ValueError(f"{words} is not what the run was started on (its digest differs); restore it, or give another out=")
     return Rows(tuple(every(words)), text, lengths, form, digest)
 
 
+def sources(words: str) -> tuple[corpus.Source, ...]:
+    """The files that data= names."""
+    try:
+        return corpus.sources(words)
+    except ValueError as error:
+        what, _, _ = str(error).partition("; give data=")
+        raise ValueError(f"{what}; wanted files of questions, as `python -m train prepare-reading` writes them") from None
+
+
 def every(words: str) -> list[questions.Question]:
     """The questions of all files that data= names, each as often as it counts."""
     found = []
-    for source in corpus.sources(words):
+    for source in sources(words):
         times = source.weight or 1
         if times != int(times):
             raise ValueError(f"{source.name}*{times:g}: wanted a whole number, how often each of its questions stands in an epoch")

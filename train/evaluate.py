@@ -54,6 +54,8 @@ def read(
     """A reader's answers by question; what `target` holds already is taken from there."""
     found = answers.read(target) if target and target.exists() else {}
     began, left = time.monotonic(), [each for each in asked if each.id not in found]
+    if len(left) < len(asked):
+        print(f"{len(asked) - len(left)} of {len(asked)} answers are taken from {target}, which is there already", file=sys.stderr)
     for start in range(0, len(left), TOGETHER):
         part = left[start : start + TOGETHER]
         pairs = [(each.text, [passage.text for passage in each.passages]) for each in part]

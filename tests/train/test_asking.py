@@ -70,6 +70,8 @@ def test_files_count_as_often_as_they_are_asked_to(tmp_path):
     assert len(asking.every(f"{tmp_path / 'a.json'}*2 {tmp_path / 'b.json'}*1")) == 11
     with pytest.raises(ValueError, match=r"a\.json\*0\.5: wanted a whole number"):
         asking.every(f"{tmp_path / 'a.json'}*0.5")
+    with pytest.raises(ValueError, match=r"no data at .*c\.json; wanted files of questions, as `python -m train prepare-reading`"):
+        asking.every(str(tmp_path / "c.json"))
 
 
 def test_another_file_than_a_run_was_started_on_is_refused(rows, tmp_path):

@@ -24,7 +24,7 @@ def evaluate(
 ) -> dict[str, answers.Score]:
     """Scores by name, of the reader and of the baselines, on the questions that have an answer.
 
-    predictions: where the reader's answers are written, `id<TAB>answer`; questions that are answered there already are not asked again.
+    predictions: where the answers are written as they stand in their passages, `id<TAB>answer`; questions that are answered there already are not asked again.
     """
     gold = answered(asked)
     known = [each for each in asked if each.id in gold]
@@ -59,7 +59,7 @@ def read(
     for start in range(0, len(left), TOGETHER):
         part = left[start : start + TOGETHER]
         pairs = [(each.text, [passage.text for passage in each.passages]) for each in part]
-        found |= {each.id: answer.text for each, answer in zip(part, reader.answers(pairs, mode=mode, beams=beams), strict=True)}
+        found |= {each.id: answer.quote for each, answer in zip(part, reader.answers(pairs, mode=mode, beams=beams), strict=True)}
         if target:
             answers.write(target, found)
         done = start + len(part)

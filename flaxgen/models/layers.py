@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from flaxgen.models import transformer
+from flaxgen.models import block, transformer
 from flaxgen.models.config import block_name
 from flaxgen.nn import blocks
 from flaxgen.protocols import Array, Params
@@ -26,10 +26,10 @@ def init(model: transformer.Transformer, key: Array, loop: Loop) -> Params:
     ends = model.init(end_key, token_BT, method=lambda self, token_BT: self.read_off(self.leave(self.embed(*[token_BT] * 3))))
     _, sight, _ = model.apply(ends, token_BT, rank_BT=token_BT + 1, method=transformer.Transformer.enter)
     x_BTD = jnp.zeros((1, 1, model.config.width), model.dtype)
-    block = transformer.Block(model.config)
+    one = block.Block(model.config)
 
     def draw(layer):
-        return block.init(jax.random.fold_in(layer_key, layer), x_BTD, (), sight)["params"]
+        return one.init(jax.random.fold_in(layer_key, layer), x_BTD, (), sight)["params"]
 
     params = {"params": ends["params"] | {"block": jax.vmap(draw)(jnp.arange(model.config.stored_layers))}}
     return transformer.unstack(params) if loop == "unroll" else params
@@ -61,10 +61,10 @@ def hidden(
     tree = params["params"]
     given = {"floor_BT": floor_BT, "segment_BT": segment_BT}
     x_BTD, sight, _ = model.apply(params, token_BT, valid_BT, **given, method=transformer.Transformer.enter)
-    block = transformer.Block(model.config)
+    one = block.Block(model.config)
 
     def layer(x_BTD, own, index):
-        return hold(block.apply({"params": own}, x_BTD, (), sight, transformer.layer_keys(key_B, index))[0])
+        return hold(one.apply({"params": own}, x_BTD, (), sight, transformer.layer_keys(key_B, index))[0])
 
     scanned = "block" in tree
     if remat != "none":

@@ -10,118 +10,12 @@ import numpy as np
 from jax.sharding import PartitionSpec
 
 from flaxgen import sharding
+from flaxgen.models import block, heads
 from flaxgen.models.config import Config, block_name
 from flaxgen.nn import attention, blocks, sinusoidal
 from flaxgen.protocols import Array, Params
 
 Head = Literal["logits", "mlm", "hidden", "pool", "nsp", "discriminator"]
-
-
-def norm(config: Config, name: str | None = None) -> nn.Module:
-    """A norm of the model's kind."""
-    made = blocks.BareNorm if config.norm == "bare" else blocks.LayerNorm
-    return made(config.epsilon, name=name)
-
-
-def dense(config: Config, out: int, name: str | None = None) -> blocks.Dense:
-    """A dense layer of the model's kind."""
-    return blocks.Dense(out, config.init_range, config.norm != "bare", name=name)
-
-
-class Embed(nn.Module):
-    """Token, position and segment embeddings, summed, normed and mapped to the model's width."""
-
-    config: Config
-    dtype: jnp.dtype
-
-    def setup(self):
-        c = self.config
-        self.token = blocks.Embedding(c.vocab, c.embedding, c.init_range, self.dtype)
-        if c.position == "learned":
-            self.position = blocks.Embedding(c.positions, c.embedding, c.init_range, self.dtype)
-        if c.segments:
-            self.segment = blocks.Embedding(c.segments, c.embedding, c.init_range, self.dtype)
-        if c.embedding_norm == "layer":
-            self.norm = norm(c)
-        if c.embedding != c.width:
-            self.map = dense(c, c.width)
-
-    def __call__(self, token_BT: Array, position_BT: Array, segment_BT: Array) -> Array:
-        c = self.config
-        x_BTD = self.token(token_BT)
-        if c.position == "learned":
-            x_BTD += self.position(position_BT)
-        if c.segments:
-            x_BTD += self.segment(segment_BT)
-        if c.embedding_norm == "layer":
-            x_BTD = self.norm(x_BTD)
-        return x_BTD if c.embedding == c.width else self.map(x_BTD)
-
-
-class Block(nn.Module):
-    """One layer: attention and MLP in the wiring of `config` (Radford et al. 2019; Devlin et al. 2019; imcaspar/gpt2-ml)."""
-
-    config: Config
-
-    @nn.compact
-    def __call__(self, x_BTD: Array, buffers: tuple, sight: attention.Sight, key_B: Array | None = None) -> tuple[Array, tuple]:
-        c, bias = self.config, self.config.norm != "bare"
-        attend = attention.Attention(c.heads, c.init_range, bias, name="attend")
-        mlp = blocks.MLP(c.hidden, c.activation, c.init_range, bias, name="mlp")
-        norm_0, norm_1 = (norm(c, f"norm_{i}") for i in range(2))
-        keys = [None, None] if key_B is None else [jax.vmap(partial(jax.random.fold_in, data=i))(key_B) for i in range(2)]
-        drop = partial(blocks.dropout, rate=c.dropout)
-        attended_BTD, buffer = attend(norm_0(x_BTD) if c.wiring == "pre" else x_BTD, buffers, sight)
-        h_BTD = x_BTD + drop(attended_BTD, keys[0])
-        if c.wiring == "pre":
-            return h_BTD + drop(mlp(norm_1(h_BTD)), keys[1]), buffer
-        h_BTD, inner_BTD = (norm_0(h_BTD),) * 2 if c.wiring == "post" else (h_BTD, norm_0(h_BTD))
-        return norm_1(h_BTD + drop(mlp(inner_BTD), keys[1])), buffer
-
-
-class Masked(nn.Module):
-    """What BERT reads a token's logits off: norm(activation(dense(x))), and the bias of the vocabulary."""
-
-    config: Config
-
-    def setup(self):
-        c = self.config
-        self.dense, self.norm = dense(c, c.embedding), norm(c)
-        self.bias = self.param("bias", nn.initializers.zeros, (c.vocab,))
-
-    def __call__(self, x_BTD: Array) -> Array:
-        return self.norm(blocks.activate(self.dense(x_BTD), self.config.activation))
-
-
-class Pool(nn.Module):
-    """tanh(dense(x)) of the first token."""
-
-    config: Config
-
-    @nn.compact
-    def __call__(self, x_BTD: Array) -> Array:
-        return jnp.tanh(dense(self.config, self.config.width, "dense")(x_BTD[:, :1]))
-
-
-class NextSentence(nn.Module):
-    """Two logits of what the pool gives: does the second segment follow the first (0), or not (1)?"""
-
-    config: Config
-
-    @nn.compact
-    def __call__(self, pooled_BTD: Array) -> Array:
-        return dense(self.config, 2, "dense")(pooled_BTD).astype(jnp.float32)
-
-
-class Discriminator(nn.Module):
-    """One logit a token: has it been replaced (Clark et al. 2020, ELECTRA)?"""
-
-    config: Config
-
-    @nn.compact
-    def __call__(self, x_BTD: Array) -> Array:
-        inner_BTD = blocks.activate(dense(self.config, self.config.width, "dense")(x_BTD), self.config.activation)
-        return dense(self.config, 1, "out")(inner_BTD).astype(jnp.float32)
 
 
 class Transformer(nn.Module):
@@ -135,21 +29,21 @@ class Transformer(nn.Module):
 
     def setup(self):
         c = self.config
-        self.embed = Embed(c, self.dtype)
+        self.embed = block.Embed(c, self.dtype)
         for layer in range(c.stored_layers):
-            setattr(self, block_name(layer), Block(c))
+            setattr(self, block_name(layer), block.Block(c))
         if c.wiring == "pre":
-            self.norm = norm(c)
+            self.norm = block.norm(c)
         if "mlm" in c.outputs:
-            self.mlm = Masked(c)
+            self.mlm = heads.Masked(c)
         elif c.embedding != c.width and "tied" in c.outputs:
             self.map_out = blocks.Dense(c.embedding, c.init_range, bias=False)
         if "pool" in c.outputs:
-            self.pool = Pool(c)
+            self.pool = heads.Pool(c)
         if "nsp" in c.outputs:
-            self.nsp = NextSentence(c)
+            self.nsp = heads.NextSentence(c)
         if "discriminator" in c.outputs:
-            self.discriminator = Discriminator(c)
+            self.discriminator = heads.Discriminator(c)
 
     def __call__(
         self,
@@ -180,8 +74,8 @@ class Transformer(nn.Module):
         x_BTD, sight, last = self.enter(token_BT, valid_BT, rank_BT, position_BT, caches, floor_BT, segment_BT)
         grown = []
         for layer in range(self.config.layers):
-            block = getattr(self, block_name(layer % self.config.stored_layers))
-            x_BTD, buffer = block(x_BTD, buffers(caches, layer), sight, layer_keys(key_B, layer))
+            own = getattr(self, block_name(layer % self.config.stored_layers))
+            x_BTD, buffer = own(x_BTD, buffers(caches, layer), sight, layer_keys(key_B, layer))
             grown.append(buffer)
         hidden_BTD = self.leave(x_BTD)
         if self.is_initializing():
@@ -209,8 +103,7 @@ class Transformer(nn.Module):
 
     def read_off(self, hidden_BTD: Array) -> list[Array]:
         """What every head of the model gives."""
-        heads = ["logits" if name in ("tied", "mlm") else name for name in self.config.outputs]
-        return [self._read(hidden_BTD, head) for head in heads]
+        return [self._read(hidden_BTD, "logits" if name in ("tied", "mlm") else name) for name in self.config.outputs]
 
     def enter(self, token_BT, valid_BT=None, rank_BT=None, position_BT=None, caches=(), floor_BT=None, segment_BT=None):
         """Embedded tokens, what they may see, and the last cache with their ranks; keys and values come from the layers."""
@@ -319,7 +212,7 @@ _leave = partial(jax.jit, static_argnums=0)(lambda model, params, x_BTD: model.a
 
 @partial(jax.jit, static_argnums=0, donate_argnums=4)
 def _block(model, tree, x_BTD, fixed, last, sight):
-    return Block(model.config).apply({"params": tree}, x_BTD, (*fixed, last), sight)
+    return block.Block(model.config).apply({"params": tree}, x_BTD, (*fixed, last), sight)
 
 
 def apply_dispatched(

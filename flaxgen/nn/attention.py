@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from flaxgen.nn import blocks, quantized
+from flaxgen.nn import blocks, quantized, sinusoidal
 from flaxgen.protocols import Array
 
 Kind = Literal["float", "int8"]
@@ -266,14 +266,6 @@ def _unfold(x_BTHS: Array, rows: int, steps: int) -> Array:
     return x_BTHS.reshape(rows, steps, *x_BTHS.shape[2:])
 
 
-def turn(x_BTHK: Array, angle_BTK: Array) -> Array:
-    """Pairs (x_0, x_1), (x_2, x_3), ... turned by the angles of each token (Su et al. 2021, eq. 34), in float32."""
-    wide_BTHK = x_BTHK.astype(jnp.float32)
-    side_BTHK = jnp.stack([-wide_BTHK[..., 1::2], wide_BTHK[..., ::2]], axis=-1).reshape(x_BTHK.shape)
-    angle_BTHK = angle_BTK[:, :, None]
-    return (wide_BTHK * jnp.cos(angle_BTHK) + side_BTHK * jnp.sin(angle_BTHK)).astype(x_BTHK.dtype)
-
-
 class Attention(nn.Module):
     """Multi-head attention whose new keys and values are appended to the last of `buffers`, a (k_BHKS, v_BHSK) pair per cache.
 
@@ -294,7 +286,7 @@ class Attention(nn.Module):
 
         q_BTHK, k_BTHK, v_BTHK = project("q"), project("k"), project("v")
         if sight.angle_BTK is not None:
-            q_BTHK, k_BTHK = turn(q_BTHK, sight.angle_BTK), turn(k_BTHK, sight.angle_BTK)
+            q_BTHK, k_BTHK = sinusoidal.turn(q_BTHK, sight.angle_BTK), sinusoidal.turn(k_BTHK, sight.angle_BTK)
         if buffers:
             *fixed, (k_BHKS, v_BHSK) = buffers
             grown = append(k_BHKS, v_BHSK, k_BTHK, v_BTHK, sight.slot_BT)

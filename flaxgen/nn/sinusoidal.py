@@ -13,6 +13,14 @@ def angles(position_BT: Array, width: int) -> Array:
     return position_BT[..., None].astype(jnp.float32) * frequency_K[None, None]
 
 
+def turn(x_BTHK: Array, angle_BTK: Array) -> Array:
+    """Pairs (x_0, x_1), (x_2, x_3), ... turned by the angles of each token (Su et al. 2021, eq. 34), in float32."""
+    wide_BTHK = x_BTHK.astype(jnp.float32)
+    side_BTHK = jnp.stack([-wide_BTHK[..., 1::2], wide_BTHK[..., ::2]], axis=-1).reshape(x_BTHK.shape)
+    angle_BTHK = angle_BTK[:, :, None]
+    return (wide_BTHK * jnp.cos(angle_BTHK) + side_BTHK * jnp.sin(angle_BTHK)).astype(x_BTHK.dtype)
+
+
 def sines(distance_BTS: Array, width: int, dtype) -> Array:
     """vector_BTSK of distances (key - query) of at most FARTHEST: sin and cos in turn of the angles of distance + FARTHEST.
 

@@ -24,7 +24,8 @@ def evaluate(
 ) -> dict[str, answers.Score]:
     """Scores by name, of the reader and of the baselines, on the questions that have an answer.
 
-    predictions: where the answers are written as they stand in their passages, `id<TAB>answer`; questions that are answered there already are not asked again.
+    predictions: where the answers are written, `id<TAB>answer`, as they stand in their passages; questions that are answered there already
+    are not asked again.
     """
     gold = answered(asked)
     known = [each for each in asked if each.id in gold]

@@ -131,7 +131,7 @@ class Head(nn.Module):
 
     @nn.compact
     def __call__(self, x_BTD: Array) -> Array:
-        kernel_VD = self.param("kernel", nn.initializers.truncated_normal(1.0), (self.vocab, x_BTD.shape[-1]))
+        kernel_VD = self.param("kernel", nn.initializers.truncated_normal(x_BTD.shape[-1] ** -0.5), (self.vocab, x_BTD.shape[-1]))
         scaled = self.has_variable("params", "kernel_scale")
         blocks.check_scale("kernel", kernel_VD, scaled)
         if scaled:
@@ -226,9 +226,12 @@ class T5(nn.Module):
 
     def unembed(self, hidden_BTD: Array) -> Array:
         """logit_BTV in float32."""
-        if self.config.head == "own":
-            return self.head(hidden_BTD)
-        return self.embed.product(hidden_BTD * self.config.width**-0.5)
+        x_BTD = self.before_product(hidden_BTD)
+        return self.head(x_BTD) if self.config.head == "own" else self.embed.product(x_BTD)
+
+    def before_product(self, hidden_BTD: Array) -> Array:
+        """What the table of the head is multiplied with."""
+        return hidden_BTD if self.config.head == "own" else hidden_BTD * self.config.width**-0.5
 
     def cache(self, rows: int, slots: int, kind: attention.Kind = "float") -> attention.Cache:
         """An empty cache for answers of up to `slots` tokens; the caller sees to it that no row gets more."""

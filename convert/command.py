@@ -15,7 +15,7 @@ from flaxgen import errors
 
 # The names of convert.formats and of flaxgen.models.presets, written out so that --help shows them without loading either.
 To = Literal[
-    "flaxgen", "gpt2-ml", "gpt2-tf", "gpt2-hf", "gpt2-bert4keras", "bert", "albert", "albert-unshared", "nezha", "roformer", "roformer-v2",
+    "flaxgen", "gpt2-ml", "gpt2-tf", "gpt2-hf", "gpt2-bert4keras", "bert", "albert", "nezha", "roformer", "roformer-v2",
     "electra", "gpt", "bert-hf", "albert-hf", "nezha-hf", "roformer-hf", "electra-hf", "t5", "t5.1.1", "mt5", "t5-hf", "t5.1.1-hf",
 ]  # fmt: skip
 INTERRUPTED, FAILED = 130, 1
@@ -41,8 +41,8 @@ class Options:
     to: To = "flaxgen"
     """flaxgen: a flaxgen folder. gpt2-ml: GPT2_ML's TensorFlow checkpoint. gpt2-tf: OpenAI's TensorFlow checkpoint. gpt2-hf:
     transformers' safetensors. gpt2-bert4keras: bert4keras's TensorFlow checkpoint of GPT-2. bert, albert, nezha, roformer, roformer-v2,
-    electra, gpt: TensorFlow checkpoints of Google's code and bert4keras; albert-unshared: ALBERT's file of a model whose layers have their
-    own parameters, which must be equal. bert-hf, albert-hf, nezha-hf, roformer-hf, electra-hf: transformers' safetensors. t5, t5.1.1, mt5:
+    electra, gpt: TensorFlow checkpoints of Google's code and bert4keras; albert takes a model whose layers have parameters of their own
+    while they are equal. bert-hf, albert-hf, nezha-hf, roformer-hf, electra-hf: transformers' safetensors. t5, t5.1.1, mt5:
     Google's TensorFlow checkpoints of T5. t5-hf, t5.1.1-hf: transformers' safetensors of T5 1.0, and of T5 1.1 and mT5."""
 
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None

@@ -116,8 +116,7 @@ def whole(source: Source, match: matching.Match, full: Source, full_match: match
             f"{source.folder}: no {maps.FILE} lies there, so it is not known which tokens were kept; --restore cannot be done"
         )
     config, wanted = match.card.config, maps.sized(full_match.card.config, kept)
-    free = {name: getattr(wanted, name) for name in ("dropout", "init_range", "application") if hasattr(wanted, name)}
-    if dataclasses.replace(config, **free) != wanted:
+    if dataclasses.replace(config, **matching.trained(wanted, ("dropout", "init_range", "application"))) != wanted:
         raise errors.Mismatch(f"{source.folder}: {config} was not trimmed from {full.path}, which would give {wanted}. Name its full model")
     axes, full_axes, others = _axes(match), _axes(full_match), {}
     for path in maps.tables(config):

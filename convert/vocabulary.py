@@ -54,9 +54,15 @@ def find(folder: pathlib.Path, named: pathlib.Path | None, section: dict[str, An
     for path in paths:
         with disk.opened(path):  # a plain file, and there
             pass
-    text = wordpiece.WordPiece.load(*paths) if len(paths) == 1 else bytepair.BytePair.load(*paths)
+    text = wordpiece.WordPiece.load(*paths, case=_case(paths[0].parent)) if len(paths) == 1 else bytepair.BytePair.load(*paths)
     reserved = rows - RESERVED[rows] if text.kind == "wordpiece" and rows in RESERVED and len(text) != rows else 0
     return _fitting(text, rows, reserved, " and ".join(path.name for path in paths))
+
+
+def _case(folder: pathlib.Path) -> Literal["lower", "keep"]:
+    """Whether case is folded: as transformers' tokenizer_config.json beside the vocabulary says, and by default it is."""
+    path = folder / "tokenizer_config.json"
+    return "keep" if path.exists() and disk.load_json(path, limit=1_000_000).get("do_lower_case") is False else "lower"
 
 
 def _named(path: pathlib.Path) -> list[pathlib.Path]:

@@ -74,7 +74,7 @@ def _format(name: str, title: str, rows: tuple[Row, ...], writer: Writer, choice
         Drop(f"{prefix}embeddings.position_ids", "positions as a constant"),
         Drop(f"{prefix}embeddings.token_type_ids", "zeros as a constant"),
     )
-    held = {field: (value,) for field, value in choices.items() if field != "application"}
+    held = {field: (value,) for field, value in choices.items() if field != "application"} | more.pop("holds", {})
     held |= {"activation": wanted["hidden_act"]} if "hidden_act" in wanted else {}
     common = {"outputs": ("mlm", "pool", "nsp"), "bare": BODY, "copies": COPIES}
     return Format(name=name, title=f"{title} (transformers)", container="safetensors", json_name="config.json", default="gelu", rows=rows,
@@ -127,6 +127,7 @@ ALBERT = _format(
      })),
     Writer("albert", (("mlm pool nsp", "AlbertForPreTraining"), ("mlm", "AlbertForMaskedLM")), "AlbertModel", embedding=True,
            more=(("num_hidden_groups", 1), ("inner_group_num", 1))),
-    {"sharing": "all"}, copies={"predictions.decoder.weight": "embed/token/embedding", "predictions.decoder.bias": "mlm/bias"},
+    {"sharing": "all"}, holds={"sharing": ("all", "none")},
+    copies={"predictions.decoder.weight": "embed/token/embedding", "predictions.decoder.bias": "mlm/bias"},
 )  # fmt: skip
 FORMATS = (BERT, ALBERT, NEZHA, ROFORMER, ELECTRA)

@@ -74,7 +74,7 @@ def write_with_embedding(card: Card) -> dict[str, Any]:
 
 def _format(name: str, title: str, rows: tuple[Row, ...], choices: dict[str, Any], **more) -> Format:
     choices = CHOICES | choices
-    held = {field: (value,) for field, value in choices.items() if field != "application"}
+    held = {field: (value,) for field, value in choices.items() if field != "application"} | more.pop("holds", {})
     read = encoder_json.Reader(choices, more.pop("wanted", {}), says_epsilon=False)
     common = {"json_name": NAMES[0], "other_names": NAMES[1:], "write": write, "outputs": ("mlm", "pool", "nsp"), "drops": DROPS}
     return Format(name=name, title=f"{title} (TensorFlow checkpoints of Google's code and bert4keras)", container="bundle", default="gelu",
@@ -96,10 +96,11 @@ ALBERT = _format(
     "albert", "ALBERT",
     (*_embeddings("bert", MAPPED, "learned"), *block_rows("bert/encoder/transformer/group_0/inner_group_0/{part}", SHARED), *HEADS),
     {"sharing": "all"}, write=write_with_embedding, json_name="albert_config.json", other_names=NAMES,
+    holds={"sharing": ("all", "none")},  # layers of their own are compared when they are written
 )  # fmt: skip
 ALBERT_UNSHARED = dataclasses.replace(
-    ALBERT, name="albert-unshared", title="ALBERT with layers of their own, as bert4keras's albert_unshared reads it", asked=True,
-    read=BERT.read, holds=BERT.holds,
+    ALBERT, name="albert-unshared", title="ALBERT with layers of their own, as bert4keras's albert_unshared reads it", container=None,
+    asked=True, read=BERT.read,
 )  # fmt: skip
 ELECTRA = _format(
     "electra", "ELECTRA's discriminator",

@@ -8,8 +8,8 @@ import pytest
 import tiny
 
 import flaxgen
-from flaxgen import errors, weights
-from flaxgen.models import vocabulary
+from flaxgen import errors, tensors, weights
+from flaxgen.models import t5_config, vocabulary
 from flaxgen.text import wordpiece
 
 MISMATCH = errors.Mismatch.exit_code
@@ -163,3 +163,23 @@ def test_the_chinese_vocabulary_becomes_13584_tokens_and_no_text_loses_by_it(sha
     assert len(kept) == len(less) == 13584 and kept.ids[:5] == (0, 100, 101, 102, 106)
     line = "科学空间（英文：science space station），成立于2009年。"
     assert [kept.ids[i] for i in less.encode(line)] == text.encode(line)
+
+
+def test_a_t5_is_trimmed_with_the_head_of_its_own(tmp_path, capsys):
+    config = t5_config.Config(vocab=13, width=6, layers=2, heads=3, head_width=4, hidden=10, activation="gated_gelu", head="own")
+    (tmp_path / "ours").mkdir()
+    arrays = {path: np.random.default_rng(0).standard_normal(shape).astype(np.float32) for path, shape in config.shapes().items()}
+    entries = [(name, each.dtype, each.shape) for name, each in arrays.items()]
+    tensors.write(tmp_path / "ours/model.safetensors", entries, arrays.values(), {})
+    card = {"format": "flaxgen-1", "architecture": "t5", "config": vars(config), "text": None, "end": None}
+    (tmp_path / "ours/config.json").write_text(json.dumps(card))
+    ids = listed(tmp_path / "ids.txt", KEPT)
+    for to in ("flaxgen", "t5.1.1", "t5.1.1-hf"):
+        assert tiny.run(tmp_path / "ours", tmp_path / to, "--keep", ids, "--to", to) == 0
+        assert tiny.run(tmp_path / to, tmp_path / f"{to}-back", "--restore", tmp_path / "ours") == 0
+        assert tiny.held(tmp_path / f"{to}-back") == tiny.held(tmp_path / "ours")
+    held = {name: tensors.read(entry) for name, entry in tensors.index(tmp_path / "flaxgen").items()}
+    for path in ("embed/token/embedding", "head/kernel"):
+        np.testing.assert_array_equal(held[path], arrays[path][KEPT])
+    assert tiny.run(tmp_path / "ours", tmp_path / "none", "--keep", listed(tmp_path / "without.txt", [1, 2])) == MISMATCH
+    assert "with which every answer starts, is not kept" in capsys.readouterr().err

@@ -41,6 +41,14 @@ def test_a_vocabulary_is_named_or_found_and_travels_both_ways(folder, tmp_path, 
     assert "13 entries" in capsys.readouterr().out
 
 
+def test_a_vocabulary_that_keeps_case_says_so_in_transformers_paper(folder, tmp_path):
+    assert tiny.run(folder, tmp_path / "one", "--vocab", words(tmp_path / "vocab.txt")) == 0
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    assert tiny.run(folder, tmp_path / "two", "--vocab", tmp_path / "vocab.txt") == 0
+    cases = [json.loads((tmp_path / name / "config.json").read_text())["text"]["case"] for name in ("one", "two")]
+    assert cases == ["lower", "keep"]
+
+
 def test_without_a_vocabulary_ids_only_is_said_aloud(folder, tmp_path, capsys):
     assert tiny.run(folder, tmp_path / "one") == 0
     assert "ids only" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """The reader's chains against the original procedure in plain numpy, its recorded answers, and what they promise."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -22,15 +23,15 @@ GOLDEN = pathlib.Path(__file__).parent.parent / "golden"
 KEY = jax.random.key(7)
 END, MASK = 3, 4
 HEADS, ROOM, WIDTH = 3, 5, 19
-TINY = sizes.Config(23, 32, 12, 2, HEADS, 20, "post", "gelu", epsilon=1e-12, segments=2, outputs=("mlm",), application="unilm")
+TINY = sizes.Config(23, 32, 18, 2, HEADS, 20, "post", "gelu", epsilon=1e-12, segments=2, outputs=("mlm",), application="unilm")
 MODEL = transformer.Transformer(TINY)
-ENCODER = transformer.Transformer(sizes.Config(**{**TINY.__dict__, "application": "encoder"}))
+ENCODER = transformer.Transformer(dataclasses.replace(TINY, application="encoder"))
 
 
-def tree(seed: int, towards_end: float = 0.0):
+def tree(seed: int, towards_end: float = 0.0, config=TINY):
     """Random parameters; the larger `towards_end`, the likelier is [SEP]."""
     noise = np.random.default_rng(seed)
-    made = {name: noise.normal(name.endswith("scale"), 0.5, shape).astype(np.float32) for name, shape in TINY.shapes().items()}
+    made = {name: noise.normal(name.endswith("scale"), 0.5, shape).astype(np.float32) for name, shape in config.shapes().items()}
     made["mlm/bias"][END] += towards_end
     return made
 
@@ -64,8 +65,8 @@ def prompt(questions, mode, *, passages=3, room=ROOM, width=WIDTH, vocab=23, siz
     return made.replace(runs=automata.stacked([each.table for each in found], vocab, size=size), holds_BQP=holds_BQP)
 
 
-def answers(made, questions, mode="extractive", beams=3, keep="caches", **how):
-    chain = reading.Reading(MODEL, END, mode, beams, ROOM, keep)
+def answers(made, questions, mode="extractive", beams=3, keep="caches", model=MODEL, **how):
+    chain = reading.Reading(model, END, mode, beams, ROOM, keep)
     return loop.generate(chain, weights.nest(made), KEY, prompt(questions, mode, **how), steps=ROOM)
 
 
@@ -130,11 +131,12 @@ def test_passages_alone_find_the_answer_as_probable_as_they_do_in_plain_numpy():
         np.testing.assert_allclose(found.silence_BP[0, p], predict([*passage, *question], [])[END], rtol=1e-3)
 
 
-def test_kept_caches_change_no_answer():
-    noise = np.random.default_rng(8)
+@pytest.mark.parametrize("position", ["learned", "rotary", pytest.param("relative", marks=pytest.mark.nightly)])
+def test_kept_caches_change_no_answer(position):
+    noise, model = np.random.default_rng(8), transformer.Transformer(dataclasses.replace(TINY, position=position))
     for seed in range(3):
-        made, questions = tree(seed, seed), asked(noise, 3)
-        one, other = (answers(made, questions, keep=keep) for keep in ("caches", "nothing"))
+        made, questions = tree(seed, seed, model.config), asked(noise, 3)
+        one, other = (answers(made, questions, keep=keep, model=model) for keep in ("caches", "nothing"))
         assert one.rows() == other.rows()
         np.testing.assert_allclose(one.score_B, other.score_B, atol=1e-4)
 

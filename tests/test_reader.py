@@ -7,6 +7,8 @@ import sys
 import jax
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import flaxgen
 from flaxgen import asking, cli, highlight, loop, reader, weights
@@ -18,6 +20,7 @@ from tests import writers
 
 TEXT = wordpiece.WordPiece((*writers.WORDS, ",", "？"), end=(3,))
 LENGTHS = passages.Lengths(18, 8, 5)
+STRANGE = "天地玄黄宇宙SunnydaySUN12， 、\u0301\u00ad喆🙂"
 QUESTION, GIVEN = "天地？", ["天地 玄黄，宇宙Sunny。", "日月盈昃辰宿列张天地玄黄宇宙洪荒", "日月"]
 
 
@@ -49,6 +52,24 @@ def test_an_answer_says_where_it_stands(made):
     assert TEXT.encode(passages.normalised(answer.quote)) == TEXT.encode(answer.text) != []
     assert answer.question == QUESTION and answer.passages == tuple(GIVEN)
     assert answer.confidence == answer.chances[answer.passage] and all(0 <= chance <= 1 for chance in answer.chances)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.text(st.sampled_from("天地玄黄宇宙SunnydaySUN12， 、\u0301\u00ad喆🙂"), max_size=20), min_size=3, max_size=4),
+    st.integers(0, 2),
+)
+def test_whatever_stands_in_the_passages_the_answer_is_a_part_of_one(made, given, seed):
+    assume(any(text.strip() for text in given))
+    params = jax.tree.map(np.array, made.params)
+    params["params"]["mlm"]["bias"] += np.random.default_rng(seed).normal(0, 3, len(TEXT)).astype(np.float32)
+    answer = reader.Reader(made.model, params, TEXT, lengths=LENGTHS)(QUESTION, given)
+    assert set(answer.cut) <= set(range(len(given))) and 0 <= answer.confidence <= 1
+    if answer.passage is None:
+        assert (answer.text, answer.span) == ("", None)
+    else:
+        start, end = answer.span
+        assert 0 <= start < end <= len(given[answer.passage]) and answer.passage not in answer.dismissed
 
 
 def test_a_quote_has_the_capitals_and_signs_of_the_passage():

@@ -47,11 +47,12 @@ class Options:
 
     model: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
     """Which model SOURCE holds, where several fit (nezha and roformer have the same tensors): a format as in --to; albert-unshared reads
-    ALBERT into layers of their own, each a copy; bert-h5, albert-h5, nezha-h5, roformer-h5, roformer-v2-h5, gpt-h5 are what bert4keras
-    gives Keras's HDF5 files. Or the name of a published size, where no JSON says the number of heads: gpt2,
-    gpt2-medium, gpt2-large, gpt2-xl, gpt2-ml-base, gpt2-ml-large, gpt2-ml-mega, gpt2-ml-mega-21130, bert-base-chinese,
-    bert-base-uncased, bert-large-uncased, roberta-wwm-ext-large, albert-base, albert-large, albert-xlarge, albert-xxlarge, nezha-base,
-    nezha-large, roformer-base, roformer-v2-small, roformer-v2-base, roformer-v2-large, electra-small, electra-base, electra-large."""
+    ALBERT into layers of their own, each a copy; bert-h5, albert-h5, nezha-h5, roformer-h5, roformer-v2-h5, gpt-h5,
+    gpt2-ml-h5, gpt2-bert4keras-h5 are what bert4keras gives Keras's HDF5 files. Or the name of a published size, where no JSON says the
+    number of heads: gpt2, gpt2-medium, gpt2-large, gpt2-xl, gpt2-ml-base, gpt2-ml-large, gpt2-ml-mega, gpt2-ml-mega-21130,
+    bert-base-chinese, bert-base-uncased, bert-large-uncased, roberta-wwm-ext-large, albert-base, albert-large, albert-xlarge,
+    albert-xxlarge, nezha-base, nezha-large, roformer-base, roformer-v2-small, roformer-v2-base, roformer-v2-large, electra-small,
+    electra-base, electra-large."""
 
     vocab: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The vocabulary: vocab.txt, or encoder.json or vocab.json with its merges beside it."""

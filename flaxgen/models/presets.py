@@ -1,5 +1,6 @@
 """The published sizes by name."""
 
+from flaxgen.models import t5_config
 from flaxgen.models.config import Config
 
 
@@ -31,6 +32,19 @@ def _electra(vocab: int, width: int, heads: int, embedding: int, layers: int = 1
     return _encoder(vocab, width, layers, heads, embedding=embedding, outputs=("discriminator",))
 
 
+def _t5(width: int, layers: int, heads: int, hidden: int, head_width: int = 64) -> t5_config.Config:
+    return t5_config.Config(32128, width, layers, heads, head_width, hidden, "relu", "tied")
+
+
+def _t5_gated(vocab: int) -> dict[str, t5_config.Config]:
+    sizes = {"small": (512, 8, 6, 1024), "base": (768, 12, 12, 2048), "large": (1024, 24, 16, 2816), "xl": (2048, 24, 32, 5120),
+             "xxl": (4096, 24, 64, 10240)}  # fmt: skip
+    return {
+        name: t5_config.Config(vocab, width, layers, heads, 64, hidden, "gated_gelu", "own")
+        for name, (width, layers, heads, hidden) in sizes.items()
+    }
+
+
 PRESETS = {
     "gpt2": _gpt2(768, 12, 12),
     "gpt2-medium": _gpt2(1024, 24, 16),
@@ -57,4 +71,11 @@ PRESETS = {
     "electra-small": _electra(21128, 256, 4, 128),
     "electra-base": _electra(21128, 768, 12, 768),
     "electra-large": _electra(21128, 1024, 16, 1024, layers=24),
+    "t5-small": _t5(512, 6, 8, 2048),
+    "t5-base": _t5(768, 12, 12, 3072),
+    "t5-large": _t5(1024, 24, 16, 4096),
+    "t5-3b": _t5(1024, 24, 32, 16384, head_width=128),
+    "t5-11b": _t5(1024, 24, 128, 65536, head_width=128),
+    **{f"t5.1.1-{name}": config for name, config in _t5_gated(32128).items()},
+    **{f"mt5-{name}": config for name, config in _t5_gated(250112).items()},
 }

@@ -52,7 +52,8 @@ class Options:
     number of heads: gpt2, gpt2-medium, gpt2-large, gpt2-xl, gpt2-ml-base, gpt2-ml-large, gpt2-ml-mega, gpt2-ml-mega-21130,
     bert-base-chinese, bert-base-uncased, bert-large-uncased, roberta-wwm-ext-large, albert-base, albert-large, albert-xlarge,
     albert-xxlarge, nezha-base, nezha-large, roformer-base, roformer-v2-small, roformer-v2-base, roformer-v2-large, electra-small,
-    electra-base, electra-large."""
+    electra-base, electra-large, t5-small, t5-base, t5-large, t5-3b, t5-11b, t5.1.1-small, t5.1.1-base, t5.1.1-large, t5.1.1-xl,
+    t5.1.1-xxl, mt5-small, mt5-base, mt5-large, mt5-xl, mt5-xxl."""
 
     vocab: Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")] = None
     """The vocabulary: vocab.txt, or encoder.json or vocab.json with its merges beside it."""

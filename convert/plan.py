@@ -42,7 +42,7 @@ class Plan:
 
     @property
     def peak(self) -> int:
-        return layouts.peak(self.source, list(self.outputs), tensors.CHUNK)
+        return layouts.peak(self.source, list(self.outputs), tensors.CHUNK) + self.source.held
 
 
 def words(source: Source, match: matching.Match, vocab: pathlib.Path | None) -> vocabulary.Vocabulary | None:

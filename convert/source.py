@@ -19,7 +19,7 @@ READ = (
     "model.safetensors or its shards), Keras weights in HDF5 (.h5), and a flaxgen folder"
 )
 OTHER_KINDS = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".npy", ".npz", ".msgpack", ".keras", ".pb", ".gguf")
-HDF5 = (".h5", ".hdf5")
+HDF5 = (".h5", ".hdf5", ".weights")
 PAPER_LIMIT = 1_000_000
 _DATA = re.compile(r"\.data-\d{5}-of-\d{5}$")
 
@@ -32,6 +32,11 @@ class Source:
     path: pathlib.Path
     folder: pathlib.Path
     variables: dict[str, bundle.Variable]
+
+    @property
+    def held(self) -> int:
+        """Bytes that it holds in memory at once beside what it gives."""
+        return 0
 
     def json(self, name: str) -> dict | None:
         """A JSON file that lies beside the tensors, if it does."""
@@ -74,9 +79,7 @@ def open_source(path: pathlib.Path) -> Source:
         raise errors.Incomplete(f"{path}: no such file, folder or checkpoint prefix (there is no {path.name}.index either). {READ}")
     if path.name.endswith((".safetensors", ".safetensors.index.json")):
         return _safetensors(path, path.parent)
-    if path.name.endswith(HDF5):
-        return _keras(path)
-    raise _unknown(path)
+    return _keras(path)
 
 
 def _folder(path: pathlib.Path) -> Source:

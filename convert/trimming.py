@@ -23,6 +23,10 @@ class Tables(Source):
     kept: maps.Kept
     axes: dict[str, int]
 
+    @property
+    def held(self) -> int:
+        return 2 * max((self.base.variables[name].size for name in self.axes), default=0)
+
     def chunks(self, name: str) -> Iterator[np.ndarray]:
         if name in self.axes:
             return iter([self.changed(name).reshape(-1)])
@@ -45,6 +49,10 @@ class Whole(Tables):
 
     full: Source
     others: dict[str, tuple[str, int]]
+
+    @property
+    def held(self) -> int:
+        return 3 * max((self.full.variables[name].size for name, _ in self.others.values()), default=0)
 
     def changed(self, name: str) -> np.ndarray:
         table = self.kept.restore(_read(self.base, name, self.axes[name]), _read(self.full, *self.others[name]))

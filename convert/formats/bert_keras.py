@@ -1,9 +1,11 @@
-"""BERT and its kin as bert4keras's models give them to Keras's HDF5 files: a layer's weights by their number. Read, not written."""
+"""BERT and its kin, GPT-2 and GPT2_ML as bert4keras's models give them to Keras's HDF5 files: a layer's weights by number. Read only."""
 
 import dataclasses
 
-from convert.formats import bert_tf
+from convert.formats import bert_tf, gpt2_bert4keras, gpt2_ml
 from convert.formats.table import Drop, Format, Row
+
+NORMS = ("MultiHeadSelfAttention-Norm", "FeedForward-Norm")
 
 
 def _numbered(layer: str, *paths: str) -> list[Row]:
@@ -19,16 +21,16 @@ def _norm(layer: str, path: str) -> list[Row]:
     return _numbered(layer, f"{path}/bias", f"{path}/scale")
 
 
-def _rows(layer: str, *, block: str = "block_{layer:02d}", bare: bool = False) -> tuple[Row, ...]:
-    """layer: what stands before a layer's parts."""
+def _rows(layer: str, *, block: str = "block_{layer:02d}", norms: tuple[str, str] = NORMS, bare: bool = False) -> tuple[Row, ...]:
+    """layer: what stands before a layer's parts. norms: the names of its two."""
     rows = [row for name in ("Token", "Position", "Segment") for row in _numbered(f"Embedding-{name}", f"embed/{name.lower()}/embedding")]
     rows += _dense("Embedding-Mapping", "embed/map", bias=not bare)
     rows += _dense(f"{layer}-MultiHeadSelfAttention", *(f"{block}/attend/{part}" for part in "qkvo"), bias=not bare)
     rows += _dense(f"{layer}-FeedForward", f"{block}/mlp/up", f"{block}/mlp/down", bias=not bare)
     if bare:
         return tuple(rows)
-    rows += _norm("Embedding-Norm", "embed/norm") + _norm(f"{layer}-MultiHeadSelfAttention-Norm", f"{block}/norm_0")
-    rows += _norm(f"{layer}-FeedForward-Norm", f"{block}/norm_1")
+    rows += _norm("Embedding-Norm", "embed/norm") + _norm("Output-Norm", "norm")
+    rows += _norm(f"{layer}-{norms[0]}", f"{block}/norm_0") + _norm(f"{layer}-{norms[1]}", f"{block}/norm_1")
     rows += _dense("Pooler-Dense", "pool/dense") + _dense("NSP-Proba", "nsp/dense")
     rows += _dense("MLM-Dense", "mlm/dense") + _norm("MLM-Norm", "mlm/norm") + _numbered("MLM-Bias", "mlm/bias")
     return tuple(rows + _dense("Discriminator-Dense", "discriminator/dense") + _dense("Discriminator-Prediction", "discriminator/out"))
@@ -41,13 +43,16 @@ def _format(of: Format, rows: tuple[Row, ...], *without: str, **more) -> Format:
     return dataclasses.replace(of, **{"name": f"{of.name}-h5", "title": title, "container": None, "rows": rows, "drops": ()} | more)
 
 
-ROWS, POSITION = _rows("Transformer-{layer}"), "embed/position"
+ROWS, POSITION, SEGMENT, LAST = _rows("Transformer-{layer}"), "embed/position", "embed/segment", "norm/"
 HEADS = ("mlm", "pool", "nsp", "discriminator")
+NONE = tuple(f"{head}/" for head in HEADS)
 FORMATS = (
-    _format(bert_tf.BERT, ROWS, outputs=HEADS, title="BERT, RoBERTa, ELECTRA (bert4keras in Keras's HDF5)"),
-    _format(bert_tf.ALBERT, _rows("Transformer", block="block_00")),
-    _format(bert_tf.NEZHA, ROWS, POSITION, drops=(Drop("Embedding-Relative-Position/0", "sines as a constant"),)),
-    _format(bert_tf.ROFORMER, ROWS, POSITION),
+    _format(bert_tf.BERT, ROWS, LAST, outputs=HEADS, title="BERT, RoBERTa, ELECTRA (bert4keras in Keras's HDF5)"),
+    _format(bert_tf.ALBERT, _rows("Transformer", block="block_00"), LAST),
+    _format(bert_tf.NEZHA, ROWS, POSITION, LAST, drops=(Drop("Embedding-Relative-Position/0", "sines as a constant"),)),
+    _format(bert_tf.ROFORMER, ROWS, POSITION, LAST),
     _format(bert_tf.ROFORMER_V2, _rows("Transformer-{layer}", bare=True), POSITION),
-    _format(bert_tf.GPT, ROWS, "embed/norm", *(f"{head}/" for head in HEADS)),
+    _format(bert_tf.GPT, ROWS, "embed/norm", LAST, *NONE),
+    _format(gpt2_bert4keras.FORMAT, ROWS, "embed/norm", SEGMENT, *NONE),
+    _format(gpt2_ml.FORMAT, _rows("Transformer-{layer}", norms=("FeedForward-Norm-0", "FeedForward-Norm-1")), SEGMENT, LAST, *NONE),
 )

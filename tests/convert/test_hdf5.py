@@ -52,11 +52,11 @@ def keras(path, layers, under=None, cut=False):
     return path
 
 
-def of_bundle(folder):
+def of_bundle(folder, mapping=LAYERS):
     """The layers of a model whose checkpoint is there."""
     found = {name: bundle.read(each) for name, each in bundle.index(folder / "model.ckpt").items()}
     layers = {"Input-Token": []}
-    for layer, names in LAYERS.items():
+    for layer, names in mapping.items():
         for number in range(3 if "{layer}" in layer else 1):
             held = [name.format(layer=number) for name in names]
             if held[0] in found:
@@ -94,6 +94,26 @@ def test_nezha_shows_itself_by_its_sines_and_roformer_must_be_named(golden, fold
     assert tiny.run(folder / "best.h5", tmp_path / "one") == 0
     assert "sines as a constant" in capsys.readouterr().out
     assert tiny.run(golden / "bert4keras/nezha_unilm", tmp_path / "two", "--model", "nezha") == 0
+    assert tiny.held(tmp_path / "one") == tiny.held(tmp_path / "two")
+
+
+ML = "newslm/layer{layer:02d}/"
+PARTS = ("query_layer", "key_layer", "value_layer", "context_projection_layer")
+GPT2_ML = {
+    "Embedding-Token": ["newslm/embeddings/word_embed"], "Embedding-Position": ["newslm/embeddings/pos_embed"],
+    "Embedding-Norm": [f"newslm/embeddings/LayerNorm_embed_norm/{kind}" for kind in ("beta", "gamma")],
+    "Transformer-{layer}-MultiHeadSelfAttention": [ML + f"{part}/{kind}" for part in PARTS for kind in ("kernel", "bias")],
+    "Transformer-{layer}-FeedForward-Norm-0": [ML + f"LayerNorm_mlp_ln0/{kind}" for kind in ("beta", "gamma")],
+    "Transformer-{layer}-FeedForward": [ML + f"{part}/{kind}" for part in ("intermediate", "output") for kind in ("kernel", "bias")],
+    "Transformer-{layer}-FeedForward-Norm-1": [ML + f"LayerNorm_mlp_ln1/{kind}" for kind in ("beta", "gamma")],
+}  # fmt: skip
+
+
+def test_a_gpt2_ml_that_was_tuned_with_bert4keras_reads_under_any_name(golden, folder, tmp_path):
+    keras(folder / "best_model.weights", of_bundle(golden / "bert4keras/gpt2_ml", GPT2_ML))
+    shutil.copyfile(golden / "bert4keras/gpt2_ml/config.json", folder / "config.json")
+    assert tiny.run(folder / "best_model.weights", tmp_path / "one") == 0
+    assert tiny.run(golden / "bert4keras/gpt2_ml", tmp_path / "two") == 0
     assert tiny.held(tmp_path / "one") == tiny.held(tmp_path / "two")
 
 

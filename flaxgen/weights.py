@@ -116,10 +116,9 @@ def load(folder, *, dtype: Dtype | None = None, application: Application | None 
     card = describe(folder)
     config, on_cpu = _applied(card["config"], application), jax.default_backend() == "cpu"
     entries = tensors.index(folder)
-    if config.layers > len(entries):
-        raise Mismatch(
-            f"{folder}: {config.layers} layers in config.json, {len(entries)} tensors in the file; restore both as they were written"
-        )
+    layers = getattr(config, "stored_layers", config.layers)
+    if layers > len(entries):
+        raise Mismatch(f"{folder}: {layers} layers in config.json, {len(entries)} tensors in the file; restore both as they were written")
     check_shapes(folder, {name: entry.shape for name, entry in entries.items()}, _shapes(config, card["weights"]))
     _check_types(folder, {name: entry.dtype for name, entry in entries.items()}, card["weights"])
     text = load_text(folder, card)

@@ -1,6 +1,7 @@
 """T5: the originals' logits, caches, padding, causality, sizes and types."""
 
 import dataclasses
+import json
 import pathlib
 from functools import partial
 
@@ -174,6 +175,15 @@ def test_a_folder_holds_it_in_float32_and_in_int8(config, tmp_path):
     whole_BTV, _ = run(model, params, SOURCE, TARGET, valid_BT=VALID)
     logit_BTV, _ = run(again, read, SOURCE, TARGET, valid_BT=VALID)
     assert 0 < jnp.abs(logit_BTV - whole_BTV).max() < 0.1 * jnp.abs(whole_BTV).max()
+
+
+def test_a_depth_that_no_file_has_is_refused_at_once(tmp_path):
+    flaxgen.save(tmp_path / "one", *made(RELU))
+    card = json.loads((tmp_path / "one/config.json").read_text())
+    card["config"]["decoder_layers"] = 10**12
+    (tmp_path / "one/config.json").write_text(json.dumps(card))
+    with pytest.raises(flaxgen.CheckpointError, match=r"1000000000000 layers in config\.json"):
+        flaxgen.load(tmp_path / "one")
 
 
 def test_int8_caches_are_near():

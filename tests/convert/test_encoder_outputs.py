@@ -1,5 +1,6 @@
 """What converted encoders compute, against the originals; and their files back, bit by bit."""
 
+import dataclasses
 import functools
 import math
 
@@ -10,6 +11,7 @@ import tiny
 
 import flaxgen
 from convert import source
+from flaxgen import weights
 
 LOG_PROBABILITIES, LOGITS, HIDDEN = 2e-4, 2e-4, 2e-5
 # Folder below golden/ -> format, application, head.
@@ -56,6 +58,38 @@ def test_a_converted_encoder_computes_what_the_original_does(name, golden, tmp_p
         assert gap(expected["output_0"], given) <= LOG_PROBABILITIES
     else:
         assert gap(expected["output_0"][valid_BT], given[valid_BT]) <= LOG_PROBABILITIES
+
+
+def swapped(flat, first, second):
+    return {name.replace(first, "-").replace(second, first).replace("-", second): leaf for name, leaf in flat.items()}
+
+
+FAULTS = {
+    "a missed transpose": ("bert_mlm", {}, lambda flat: {name: leaf.T if name.endswith("attend/q/kernel") else leaf
+                                                         for name, leaf in flat.items()}),
+    "the norms in the other order": ("bert_mlm", {}, lambda flat: swapped(flat, "norm_0", "norm_1")),
+    "the other gelu": ("bert_mlm", {"activation": "gelu_tanh"}, None),
+    "the epsilon of GPT-2": ("bert_mlm", {"epsilon": 1e-5}, None),
+    "no mask": ("bert_lm", {"application": "encoder"}, None),
+    "segments that are not looked at": ("bert_unilm", {"application": "lm"}, None),
+    "RoFormer for NEZHA": ("nezha_unilm", {"position": "rotary"}, None),
+    "NEZHA for RoFormer": ("roformer_mlm", {"position": "relative"}, None),
+    "one layer for all": ("albert_mlm", {"layers": 2}, None),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_planted_fault_shows(fault, golden, tmp_path):
+    name, fields, change = FAULTS[fault]
+    format, application, head = ORIGINALS[f"bert4keras/{name}"]
+    assert tiny.run(golden / "bert4keras" / name, tmp_path / "ours", "--model", format) == 0
+    expected = np.load(golden / "bert4keras" / name / "expected.npz")
+    model, params, _ = flaxgen.load(tmp_path / "ours", application=application)
+    model = model.clone(config=dataclasses.replace(model.config, **fields))
+    params = weights.nest(change(weights.flatten(params))) if change else params
+    valid_BT = np.arange(expected["input_ids"].shape[1]) < expected["lengths"][:, None]
+    (given,) = apply(model, params, expected["input_ids"], (head,), valid_BT=valid_BT, segment_BT=expected["segment_ids"])
+    assert gap(expected["output_0"][valid_BT], np.asarray(given)[valid_BT]) > LOG_PROBABILITIES
 
 
 @pytest.mark.parametrize("name", ORIGINALS)

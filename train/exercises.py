@@ -29,13 +29,15 @@ class Plan:
 
     window: characters of a passage that a context of CMRC 2018, DRCD or SQuAD is cut into; 0: whole. wrong: passages that do not answer,
     kept for each question of the training part; -1: all. cloze: questions made of a sentence with a gap, for each passage of the
-    training part. damaged: "skip" leaves out questions of another shape, "refuse" stops at the first. order: a shuffled index of all
-    questions, of which every third, from the first on, is held out and none is dev, as published; none: by chance.
+    training part. cloze_window: characters of such a passage at most, cut between sentences; 0: as they are. damaged: "skip" leaves out
+    questions of another shape, "refuse" stops at the first. order: a shuffled index of all questions, of which every third, from the first
+    on, is held out and none is dev, as published; none: by chance.
     """
 
     window: int = 0
     wrong: int = -1
     cloze: int = 0
+    cloze_window: int = 0
     damaged: Literal["refuse", "skip"] = "refuse"
     order: tuple[int, ...] = ()
     seed: int = 0
@@ -57,7 +59,7 @@ def prepare(sources: Sequence[pathlib.Path], target: pathlib.Path, plan: Plan, s
     parts = listed(found, plan.order) if plan.order else split(found, plan.seed)
     parts["train"] = [fewer(each, plan.wrong, plan.seed) for each in parts["train"]]
     if plan.cloze:
-        parts["cloze"] = cloze(parts["train"], plan.cloze, plan.seed)
+        parts["cloze"] = cloze(parts["train"], plan.cloze, plan.seed, window=plan.cloze_window)
     target.mkdir(parents=True, exist_ok=True)
     counts = {"read": len(found), "skipped": skipped}
     for name, part in parts.items():
@@ -121,13 +123,14 @@ def fewer(question: questions.Question, wrong: int, seed: int) -> questions.Ques
     return dataclasses.replace(question, passages=tuple(each for i, each in enumerate(question.passages) if i not in dropped))
 
 
-def cloze(found: Sequence[questions.Question], count: int, seed: int) -> list[questions.Question]:
-    """Questions that a passage answers by its own words: a clause with a run of characters replaced by 什么.
+def cloze(found: Sequence[questions.Question], count: int, seed: int, *, window: int = 0) -> list[questions.Question]:
+    """Questions that teach to find and to copy: a clause of a passage with a run of characters replaced by 什么.
 
     床前明月光，疑是地上霜。  gives for example  疑是什么霜  ->  地上
     """
-    made = []
-    for text in dict.fromkeys(passage.text for question in found for passage in question.passages):
+    whole = dict.fromkeys(passage.text for question in found for passage in question.passages)
+    made, parts = [], (part for each in whole for _, part in questions.windows(each, window or len(each)))
+    for text in dict.fromkeys(parts):
         clauses = [match for match in _clause.findall(text) if _span.search(match)]
         for number in range(count if clauses else 0):
             draws = [chance(seed, f"cloze/{number}/{part}", text) for part in range(4)]

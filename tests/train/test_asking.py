@@ -122,6 +122,8 @@ def test_cloze_questions_are_clauses_with_a_gap_that_their_passage_fills():
     for each in made:
         before, after = each.text.split("什么")
         assert before + each.answers[0] + after in each.passages[0].text and each.answers[0] == each.passages[0].answer
+    short = exercises.cloze([questions.Question("1", "？", (passage(3), passage(4)), ())], 1, 0, window=12)
+    assert short and all(len(each.passages[0].text) <= 12 for each in short)
 
 
 def test_preparing_writes_parts_that_can_be_learnt_from(tmp_path):

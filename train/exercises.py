@@ -29,15 +29,16 @@ class Plan:
 
     window: characters of a passage that a context of CMRC 2018, DRCD or SQuAD is cut into; 0: whole. wrong: passages that do not answer,
     kept for each question of the training part; -1: all. cloze: questions made of a sentence with a gap, for each passage of the
-    training part. cloze_window: characters of such a passage at most, cut between sentences; 0: as they are. damaged: "skip" leaves out
-    questions of another shape, "refuse" stops at the first. order: a shuffled index of all questions, of which every third, from the first
-    on, is held out and none is dev, as published; none: by chance.
+    training part. cloze_window: characters of such a passage at most, cut between sentences; 0: as they are. cloze_gap: characters of a
+    gap at most. damaged: "skip" leaves out questions of another shape, "refuse" stops at the first. order: a shuffled index of all
+    questions, of which every third, from the first on, is held out and none is dev, as published; none: by chance.
     """
 
     window: int = 0
     wrong: int = -1
     cloze: int = 0
     cloze_window: int = 0
+    cloze_gap: int = 6
     damaged: Literal["refuse", "skip"] = "refuse"
     order: tuple[int, ...] = ()
     seed: int = 0
@@ -59,7 +60,7 @@ def prepare(sources: Sequence[pathlib.Path], target: pathlib.Path, plan: Plan, s
     parts = listed(found, plan.order) if plan.order else split(found, plan.seed)
     parts["train"] = [fewer(each, plan.wrong, plan.seed) for each in parts["train"]]
     if plan.cloze:
-        parts["cloze"] = cloze(parts["train"], plan.cloze, plan.seed, window=plan.cloze_window)
+        parts["cloze"] = cloze(parts["train"], plan.cloze, plan.seed, window=plan.cloze_window, gap=plan.cloze_gap)
     target.mkdir(parents=True, exist_ok=True)
     counts = {"read": len(found), "skipped": skipped}
     for name, part in parts.items():
@@ -123,7 +124,7 @@ def fewer(question: questions.Question, wrong: int, seed: int) -> questions.Ques
     return dataclasses.replace(question, passages=tuple(each for i, each in enumerate(question.passages) if i not in dropped))
 
 
-def cloze(found: Sequence[questions.Question], count: int, seed: int, *, window: int = 0) -> list[questions.Question]:
+def cloze(found: Sequence[questions.Question], count: int, seed: int, *, window: int = 0, gap: int = 6) -> list[questions.Question]:
     """Questions that teach to find and to copy: a clause of a passage with a run of characters replaced by 什么.
 
     床前明月光，疑是地上霜。  gives for example  疑是什么霜  ->  地上
@@ -137,7 +138,7 @@ def cloze(found: Sequence[questions.Question], count: int, seed: int, *, window:
             clause = clauses[int(draws[0] * len(clauses))]
             runs = list(_span.finditer(clause))
             run = runs[int(draws[1] * len(runs))]
-            length = min(1 + int(draws[2] * 6), len(run[0]), len(clause) - 3)
+            length = min(1 + int(draws[2] * gap), len(run[0]), len(clause) - 3)
             start = run.start() + int(draws[3] * (len(run[0]) - length + 1))
             asked, answer = f"{clause[:start]}什么{clause[start + length :]}", clause[start : start + length]
             digest = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -23,6 +23,7 @@ def prepare(words: list[str]) -> int:
     made.add_argument("--wrong", type=int, default=-1, help="passages kept in train.json that do not answer a question; -1: all")
     made.add_argument("--cloze", type=int, default=0, help="questions made with a gap of each passage of train.json, into cloze.json")
     made.add_argument("--cloze-window", type=int, default=0, help="characters of their passages at most; 0: as they are")
+    made.add_argument("--cloze-gap", type=int, default=6, help="characters of their gaps at most")
     made.add_argument("--simplify", action="store_true", help="Traditional characters to Simplified ones (wants OpenCC)")
     made.add_argument("--skip", action="store_true", help="leave out questions of another shape, in place of stopping at the first")
     made.add_argument(
@@ -37,6 +38,7 @@ def prepare(words: list[str]) -> int:
         wrong=options.wrong,
         cloze=options.cloze,
         cloze_window=options.cloze_window,
+        cloze_gap=options.cloze_gap,
         damaged="skip" if options.skip else "refuse",
         order=order(options.order) if options.order else (),
         seed=options.seed,

@@ -1,7 +1,7 @@
 """Texts in, vectors out, and guesses for what a mask hides: an encoder folder as something to call."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -39,6 +39,11 @@ class Encoder:
     """
 
     def __init__(self, model: transformer.Transformer, params: Params, text: Any):
+        if not isinstance(model, transformer.Transformer) or model.config.wiring != "post":
+            raise Mismatch(
+                f"a {type(model).__name__} that was trained otherwise gives no vectors of texts; wanted a BERT or its kin. "
+                "A model that continues texts is for flaxgen.Writer"
+            )
         if text is None:
             raise Mismatch("this model has no vocabulary, so it reads token ids only; convert it with --vocab FILE, or call model.apply")
         missing = [name for name in ("[CLS]", "[SEP]") if name not in text.control]
@@ -52,23 +57,26 @@ class Encoder:
     @classmethod
     def load(cls, folder, *, dtype: weights.Dtype | None = None) -> "Encoder":
         """The encoder of a flaxgen folder, as flaxgen.save and `python -m convert` write them; dtype as in flaxgen.load."""
-        return cls(*weights.load(folder, dtype=dtype, application="encoder"))
+        return cls(*weights.load(folder, dtype=dtype))
 
     def __call__(
-        self, texts: Text | Sequence[Text], *, pooling: Pooling = "cls", unit: bool = False, overflow: Literal["refuse", "cut"] = "refuse"
+        self, texts: Text | list[Text], *, pooling: Pooling = "cls", unit: bool = False, overflow: Literal["refuse", "cut"] = "refuse"
     ) -> np.ndarray:
         """vector_ND of the texts in float32, or vector_D of a single one.
 
-        pooling: "cls" takes the last layer at [CLS]; "mean" its mean over all tokens, as sentence encoders do; "pooler" the dense layer and
-        tanh that some models have behind [CLS]. unit: vectors are divided by their length. overflow: what is longer than the model's
-        positions is refused, or loses its last tokens.
+        pooling: "cls" takes the last layer at [CLS]; "mean" its mean over all tokens, [CLS] and [SEP] too, as sentence encoders do; "pooler"
+        the dense layer and tanh that some models have behind [CLS]. unit: vectors are divided by their length. overflow: what is longer than
+        the model's positions is refused, or loses its last tokens.
         A text's vector is the same, to rounding, whatever stands beside it.
         """
-        if pooling not in get_args(Pooling):
-            raise ValueError(f"pooling={pooling!r}: wanted one of {', '.join(get_args(Pooling))}")
+        if pooling not in get_args(Pooling) or overflow not in ("refuse", "cut"):
+            pools = ", ".join(get_args(Pooling))
+            raise ValueError(f'pooling={pooling!r}, overflow={overflow!r}: wanted one of {pools}, and "refuse" or "cut"')
         if pooling == "pooler" and "pool" not in self.model.config.outputs:
             raise ValueError('pooling="pooler": the model has no pooler; wanted "cls" or "mean"')
         alone = isinstance(texts, str | tuple)
+        if not alone and not isinstance(texts, list):
+            raise TypeError(f"texts: got {type(texts).__name__}, wanted a str, a tuple of two (a pair), or a list of these")
         rows = self._rows([texts] if alone else texts, overflow)
         vector_ND = np.zeros((len(rows), self.model.config.width), np.float32)
         for numbers, batch in self._batches(rows):
@@ -85,7 +93,7 @@ class Encoder:
             raise Mismatch(f"the vocabulary has no {MASK}; wanted that of a BERT, not a simplified one")
         if type(top) is not int or not 1 <= top <= self.model.config.vocab:
             raise ValueError(f"top={top!r}: wanted a whole number from 1 to {self.model.config.vocab}")
-        ((ids, segments),) = self._rows([text], "refuse")
+        ((ids, segments),) = self._rows([text], "fill")
         places = [place for place, token in enumerate(ids) if token == self.text.control[MASK]]
         if not places:
             raise ValueError(f"{text!r} holds no {MASK}; write one where a token is to be guessed, as in 今天天[MASK]不错")
@@ -102,16 +110,15 @@ class Encoder:
 
     def _rows(self, texts: Sequence[Text], overflow: str) -> list[tuple[list[int], list[int]]]:
         """Token ids and segments of every text."""
-        if overflow not in ("refuse", "cut"):
-            raise ValueError(f'overflow={overflow!r}: wanted "refuse" or "cut"')
         most, rows = self.model.config.positions, []
         for number, text in enumerate(texts):
             if not (isinstance(text, str) or (isinstance(text, tuple) and len(text) == 2 and all(isinstance(one, str) for one in text))):
                 raise TypeError(f"text {number}: got {type(text).__name__}, wanted a str or a tuple of two")
             parts = [self._ids(part) for part in ([text] if isinstance(text, str) else text)]
             length = sum(map(len, parts)) + len(parts) + 1
-            if length > most and overflow == "refuse":
-                raise ValueError(f'text {number} makes {length} tokens; the model has {most} positions. Shorten it, or say overflow="cut"')
+            if length > most and overflow != "cut":
+                advice = ', or say overflow="cut"' if overflow == "refuse" else ""
+                raise ValueError(f"text {number} makes {length} tokens; the model has {most} positions. Shorten it{advice}")
             while sum(map(len, parts)) + len(parts) + 1 > most:
                 max(reversed(parts), key=len).pop()
             ids, segments = [self.text.control["[CLS]"]], [0]
@@ -128,7 +135,7 @@ class Encoder:
             ids += [self.text.control[MASK], *self.text.encode(part)]
         return ids
 
-    def _batches(self, rows: list[tuple[list[int], list[int]]]):
+    def _batches(self, rows: list[tuple[list[int], list[int]]]) -> Iterator[tuple[list[int], tuple[np.ndarray, ...]]]:
         """(numbers of the rows, (token_BT, segment_BT, valid_BT)), rows of like length together, in few shapes."""
         order = sorted(range(len(rows)), key=lambda number: len(rows[number][0]))
         for start in range(0, len(order), TOGETHER):

@@ -37,14 +37,14 @@ def bundled() -> pathlib.Path:
 def _check_writes(model: Any) -> None:
     """Mismatch unless the model continues texts from left to right."""
     if not isinstance(model, transformer.Transformer):
-        kind, other = type(model).__name__, {"T5": "flaxgen.chains.seq2seq", "Tagger": "flaxgen.Couplets"}
-        raise Mismatch(
-            f"a {kind} does not continue texts; wanted a causal Transformer. For this one there is {other.get(kind, 'model.apply')}"
-        )
+        other = {"t5": "flaxgen.chains.seq2seq", "gated": "flaxgen.Couplets"}.get(getattr(model.config, "architecture", ""), "model.apply")
+        raise Mismatch(f"a {type(model).__name__} does not continue texts; wanted a causal Transformer. For this one there is {other}")
     if model.config.application != "lm" or not model.config.speaks:
-        what = model.config.application if model.config.speaks else "one without logits"
-        raise Mismatch(f'a Writer continues texts from left to right, and it is loaded as {what}; load it with application="lm", or use '
-                       "flaxgen.Encoder, flaxgen.Reader or flaxgen.generate")  # fmt: skip
+        what = f"is loaded as {model.config.application}" if model.config.speaks else "has no logits"
+        raise Mismatch(
+            f"to continue texts a model reads them from left to right, and this one {what}. A BERT encodes (flaxgen.Encoder) or, once it "
+            'is trained to, reads (flaxgen.Reader, flaxgen read); where it learnt to write, flaxgen.load(…, application="lm") loads it so'
+        )
 
 
 class Writer:
@@ -75,11 +75,11 @@ class Writer:
         if model is None:
             model, params, text = weights.load(bundled())
             rule = rule or weights.describe(bundled())["rule"]
+        _check_writes(model)
         if text is None:
             raise Mismatch(
                 "this model has no vocabulary, so it reads and writes token ids only; convert it with --vocab FILE, or use flaxgen.generate"
             )
-        _check_writes(model)
         if longer not in ("refuse", "sliding", "hierarchical"):
             raise ValueError(f'longer={longer!r}: wanted "refuse", "sliding" or "hierarchical"')
         if longer == "hierarchical":

@@ -134,10 +134,10 @@ def load(folder, *, dtype: Dtype | None = None, application: Application | None 
 def _applied(config, application: Application | None):
     if application is None:
         return config
-    if application not in get_args(Application) or config.architecture != "transformer":
-        raise ValueError(
-            f"application={application!r} of a {config.architecture}; wanted one of {', '.join(get_args(Application))}, of a transformer"
-        )
+    if application not in get_args(Application):
+        raise ValueError(f"application={application!r}: wanted one of {', '.join(get_args(Application))}, or None for the folder's own")
+    if config.architecture != "transformer":
+        raise ValueError(f"application={application!r}: who sees whom is fixed in the architecture {config.architecture!r}; leave it out")
     if application != "encoder" and not config.speaks:
         raise ValueError(
             f"application={application!r}: the model has no head that gives logits (its outputs: {', '.join(config.outputs) or 'none'}); "

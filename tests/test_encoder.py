@@ -74,7 +74,7 @@ def test_what_is_too_long_is_refused_or_cut_at_its_end(made):
 
 
 def test_mistakes_are_named(made):
-    with pytest.raises(ValueError, match="pooling='max': wanted one of cls, mean, pooler"):
+    with pytest.raises(ValueError, match="pooling='max', overflow='refuse': wanted one of cls, mean, pooler"):
         made("天", pooling="max")
     with pytest.raises(ValueError, match="has no pooler"):
         encoder(outputs=("mlm",))("天", pooling="pooler")
@@ -84,5 +84,11 @@ def test_mistakes_are_named(made):
         made.fill("天地")
     with pytest.raises(TypeError, match="text 0: got int"):
         made([3])
+    with pytest.raises(TypeError, match="texts: got bytes, wanted a str"):
+        made(b"abc")
+    with pytest.raises(ValueError, match=r"Shorten it$"):
+        made.fill("地" * 60 + "[MASK]")
+    with pytest.raises(Mismatch, match=r"flaxgen\.Writer"):
+        encoder(wiring="between", outputs=("tied",))
     with pytest.raises(Mismatch, match=r"no \[CLS\]"):
         flaxgen.Encoder(made.model, made.params, writers.byte_pairs().text)

@@ -12,7 +12,7 @@ from flax import struct
 
 from flaxgen import controls, progress, rules
 from flaxgen.chains import drafting
-from flaxgen.models import transformer
+from flaxgen.models import dispatched, transformer
 from flaxgen.nn import attention
 from flaxgen.protocols import Array, Params
 
@@ -241,7 +241,7 @@ class Autoregressive:
 
     def _forward(self, params: Params, token_BT: Array, valid_BT: Array, caches: tuple) -> tuple[Array, tuple[attention.Cache, ...]]:
         if self.layers == "dispatched":
-            return transformer.apply_dispatched(self.model, params, token_BT, valid_BT=valid_BT, caches=caches)
+            return dispatched.apply(self.model, params, token_BT, valid_BT=valid_BT, caches=caches)
         return self.model.apply(params, token_BT, valid_BT=valid_BT, caches=caches, head="hidden")
 
     def done(self, state: State) -> Array:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from flaxgen import sampling
-from flaxgen.models import transformer
+from flaxgen.models import dispatched, transformer
 from flaxgen.protocols import Params
 
 
@@ -15,7 +15,7 @@ def score(model: transformer.Transformer, params: Params, token_BT: np.ndarray, 
     valid_BT = np.arange(token_BT.shape[1]) < length_B[:, None]
     if layers == "dispatched":
         caches = (model.cache(*token_BT.shape),)
-        hidden_BTD, _ = transformer.apply_dispatched(model, params, token_BT, valid_BT=valid_BT, caches=caches)
+        hidden_BTD, _ = dispatched.apply(model, params, token_BT, valid_BT=valid_BT, caches=caches)
     else:
         hidden_BTD = _read_through(model, params, token_BT, valid_BT)
     log_prob_BT = np.asarray(_log_probabilities(model, params, hidden_BTD, token_BT))

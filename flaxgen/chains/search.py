@@ -7,7 +7,7 @@ import numpy as np
 
 from flaxgen import controls
 from flaxgen.chains import autoregressive
-from flaxgen.models import transformer
+from flaxgen.models import dispatched, transformer
 from flaxgen.nn.attention import Cache
 from flaxgen.protocols import Array, Params
 
@@ -20,7 +20,7 @@ def forward(
 ) -> tuple[Array, tuple[Cache, ...]]:
     """What the output head reads after every token, and the caches with the last one grown."""
     if layers == "dispatched":
-        return transformer.apply_dispatched(model, params, token_BT, valid_BT=valid_BT, caches=caches)
+        return dispatched.apply(model, params, token_BT, valid_BT=valid_BT, caches=caches)
     return model.apply(params, token_BT, valid_BT=valid_BT, caches=caches, head="hidden")
 
 

@@ -1,6 +1,5 @@
-"""The Transformer: GPT-2, GPT2_ML, BERT and its kin as one module, the loop over its layers from the host, and how a mesh holds it."""
+"""The Transformer: GPT-2, GPT2_ML, BERT and its kin as one module, and how a mesh holds it."""
 
-from functools import partial
 from typing import Literal
 
 import flax.linen as nn
@@ -203,40 +202,6 @@ def unstack(params: Params) -> Params:
     stacked = tree.pop("block")
     count = len(jax.tree.leaves(stacked)[0])
     return {"params": tree | {block_name(i): jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(count)}}
-
-
-# One compilation serves every layer: they differ in parameters only.
-_enter = partial(jax.jit, static_argnums=0)(lambda model, params, *given: model.apply(params, *given, method=Transformer.enter))
-_leave = partial(jax.jit, static_argnums=0)(lambda model, params, x_BTD: model.apply(params, x_BTD, method=Transformer.leave))
-
-
-@partial(jax.jit, static_argnums=0, donate_argnums=4)
-def _block(model, tree, x_BTD, fixed, last, sight):
-    return block.Block(model.config).apply({"params": tree}, x_BTD, (*fixed, last), sight)
-
-
-def apply_dispatched(
-    model: Transformer,
-    params: Params,
-    token_BT: Array,
-    *,
-    valid_BT: Array | None = None,
-    segment_BT: Array | None = None,
-    caches: tuple[attention.Cache, ...],
-) -> tuple[Array, tuple[attention.Cache, ...]]:
-    """What `model.apply(..., head="hidden")` gives, by one compiled layer called once a layer from the host: quick to compile at any depth.
-
-    The buffers of the last cache are donated.
-    """
-    tree = params["params"]
-    ends = {"params": {name: part for name, part in tree.items() if not name.startswith("block_")}}
-    x_BTD, sight, last = _enter(model, ends, token_BT, valid_BT, None, None, caches, None, segment_BT)
-    grown = []
-    for layer in range(model.config.layers):
-        *fixed, own = buffers(caches, layer)
-        x_BTD, buffer = _block(model, tree[block_name(layer % model.config.stored_layers)], x_BTD, tuple(fixed), own, sight)
-        grown.append(buffer)
-    return _leave(model, ends, x_BTD), regrow(caches, last, grown)
 
 
 # How a mesh with the axes "fsdp" and "tensor" holds the parameters: the first pattern that takes a whole path gives the layout; `block/...`

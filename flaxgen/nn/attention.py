@@ -188,12 +188,13 @@ def attend(
     scale = width**-0.5 if scale is None else scale
     if 1 < steps <= FEW_STEPS and jax.default_backend() == "cpu":
         # Four steps at once take XLA's CPU four times as long as one after the other, and have other bits.
+        biases_BTHS = None if biases is None else tuple(bias_BHTS.swapaxes(1, 2) for bias_BHTS in biases)
         each = []
         for step in range(steps):
-            parts = {name: _steps(value, steps, step) for name, value in (("masks", masks), ("vectors", vectors))}
-            turned = None if biases is None else tuple(bias_BHTS.swapaxes(1, 2) for bias_BHTS in biases)
-            own = None if biases is None else tuple(bias_BTHS.swapaxes(1, 2) for bias_BTHS in _steps(turned, steps, step))
-            each.append(attend(q_BTHK[:, step : step + 1], keys, values, scale=scale, biases=own, **parts))
+            own = _steps(biases_BTHS, steps, step)
+            given = {"scale": scale, "biases": own and tuple(bias_BTHS.swapaxes(1, 2) for bias_BTHS in own)}
+            given["vectors"] = _steps(vectors, steps, step)
+            each.append(attend(q_BTHK[:, step : step + 1], keys, values, _steps(masks, steps, step), **given))
         return jnp.concatenate(each, axis=1)
     all_scores = []
     for number, (k_BHKS, mask_BTS) in enumerate(zip(keys, masks, strict=True)):

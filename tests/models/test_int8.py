@@ -8,7 +8,7 @@ from jax.sharding import AxisType, NamedSharding
 
 from flaxgen import sharding, weights
 from flaxgen.models import config as sizes
-from flaxgen.models import int8, layers, transformer
+from flaxgen.models import dispatched, int8, layers, transformer
 from flaxgen.nn import attention
 
 WIRINGS = ("pre", "between")
@@ -115,7 +115,7 @@ def test_every_loop_over_the_layers_and_a_mesh_give_the_same():
     params = weights.quantize(params)
     token_BT = np.random.default_rng(5).integers(0, 37, (2, 6))
     wanted_BTD, _ = apply(model, params, token_BT, head="hidden")
-    hidden_BTD, _ = transformer.apply_dispatched(model, params, token_BT, caches=(model.cache(2, 7),))
+    hidden_BTD, _ = dispatched.apply(model, params, token_BT, caches=(model.cache(2, 7),))
     np.testing.assert_allclose(hidden_BTD, wanted_BTD, atol=1e-3)
     scanned = transformer.stack(params)
     np.testing.assert_allclose(jax.jit(layers.hidden, static_argnums=0)(model, scanned, token_BT), wanted_BTD, atol=1e-3)

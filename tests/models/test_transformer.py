@@ -10,7 +10,7 @@ import pytest
 
 from flaxgen import weights
 from flaxgen.models import config as sizes
-from flaxgen.models import presets, transformer
+from flaxgen.models import dispatched, presets, transformer
 
 WIRINGS = ("pre", "between")
 
@@ -198,7 +198,7 @@ def test_layers_dispatched_from_the_host_give_the_same_hidden_states(wiring):
     params = params_of(model)
     token_BT = np.random.default_rng(8).integers(0, 37, (2, 6))
     wanted_BTD, _ = apply(model, params, token_BT, head="hidden")
-    hidden_BTD, _ = transformer.apply_dispatched(model, params, token_BT, caches=(model.cache(2, 7),))
+    hidden_BTD, _ = dispatched.apply(model, params, token_BT, caches=(model.cache(2, 7),))
     assert jnp.abs(hidden_BTD - wanted_BTD).max() <= 1e-5
 
 

@@ -64,9 +64,9 @@ class Encoder:
     ) -> np.ndarray:
         """vector_ND of the texts in float32, or vector_D of a single one.
 
-        pooling: "cls" takes the last layer at [CLS]; "mean" its mean over all tokens, [CLS] and [SEP] too, as sentence encoders do; "pooler"
-        the dense layer and tanh that some models have behind [CLS]. unit: vectors are divided by their length. overflow: what is longer than
-        the model's positions is refused, or loses its last tokens.
+        pooling: "cls" takes the last layer at [CLS]; "mean" its mean over all tokens, [CLS] and [SEP] too, as sentence encoders do;
+        "pooler" the dense layer and tanh that some models have behind [CLS]. unit: vectors are divided by their length. overflow: what is
+        longer than the model's positions is refused, or loses its last tokens.
         A text's vector is the same, to rounding, whatever stands beside it.
         """
         if pooling not in get_args(Pooling) or overflow not in ("refuse", "cut"):

@@ -103,6 +103,8 @@ def run(options: Options) -> None:
     """Recognise, plan, print, and unless it is a dry run write."""
     from convert import describe, formats, matching, source, target, widened
 
+    if options.keep is not None and options.restore is not None:
+        raise errors.Mismatch("--keep and --restore: one makes a vocabulary smaller, the other whole again. Do one after the other")
     if not options.dry_run:
         target.check(options.target, options.source, options.force)
     opened = widened.widened(source.open_source(options.source))

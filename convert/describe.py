@@ -50,8 +50,8 @@ def _kinds(dtypes) -> str:
 def _dropped(plan: plans.Plan) -> list[str]:
     """What is left behind, by name: one line for each kind of name."""
     groups: dict[tuple[str, str], list[str]] = {}
-    for name, why in plan.match.dropped.items():
-        groups.setdefault((re.sub(r"\d+", "*", name.rsplit("/", 1)[-1]), why), []).append(name)
+    for name, drop in plan.match.dropped.items():
+        groups.setdefault((re.sub(r"\d+", "*", name.rsplit("/", 1)[-1]), drop.why), []).append(name)
     lines = [f"dropped     {len(names):,} × {end} ({why}), such as {names[0]}" for (end, why), names in groups.items()]
     for name, path in plan.match.copies.items():
         lines.append(f"dropped     {name}, once it is seen to equal {plan.match.origins[path].name}")

@@ -1,15 +1,17 @@
 """What SOURCE holds: its sizes, and where every one of our tensors comes from; everything that does not fit is listed at once."""
 
 import dataclasses
+import reprlib
 from typing import Any
 
 import numpy as np
 
 from convert import formats, recognition
 from convert.bundle import read as bundle
-from convert.formats.table import LAYER_LIMIT, Card, Format, Row
+from convert.formats.table import LAYER_LIMIT, Card, Drop, Format, Row
 from convert.source import Source
 from flaxgen import errors, tensors
+from flaxgen.models import config as sizes
 from flaxgen.models import presets
 
 FLOATS = tuple(tensors.DTYPES[code] for code in ("F32", "BF16", "F16", "F64"))
@@ -31,7 +33,7 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True)
 class Match:
-    """A source understood: its format, its sizes, where each path comes from, and what is left behind and why.
+    """A source understood: its format, its sizes, where each path comes from, and what is left behind.
 
     copies: names of tensors that must equal one of ours -> its path.
     """
@@ -39,7 +41,7 @@ class Match:
     format: Format
     card: Card
     origins: dict[str, Origin]
-    dropped: dict[str, str]
+    dropped: dict[str, Drop]
     copies: dict[str, str]
     said: str
 
@@ -60,10 +62,12 @@ def match(source: Source, model: str | None) -> Match:
     card, said = _card(source, taken, origins, model, problems)
     wanted = _wanted(source, taken, card.config, problems)
     origins |= _copied(taken, origins, card.config, wanted)
+    origins, copies = _tied(card, origins, wanted)
+    problems += [taken.format.clash(card.config)] if taken.format.clash(card.config) else []
     problems += _shape_problems(source, taken.format, wanted, origins)
     if problems:
         raise errors.Mismatch(errors.listing(f"{source.path} does not fit {taken.format.name}", problems, "Nothing was written"))
-    return Match(taken.format, card, origins, taken.dropped, taken.copies, said)
+    return Match(taken.format, card, origins, taken.dropped, taken.copies | copies, said)
 
 
 def _describe(variable: bundle.Variable) -> str:
@@ -112,7 +116,8 @@ def _card(source: Source, taken: recognition.Taken, origins: dict[str, Origin], 
                                       "put the right one in its place") from error  # fmt: skip
     if model in presets.PRESETS:
         if card is not None and card.config != dataclasses.replace(presets.PRESETS[model], **trained(card.config)):
-            problems.append(f"{place.name} says {card.config}, --model {model} is {presets.PRESETS[model]}")
+            wanted = dataclasses.replace(presets.PRESETS[model], **trained(card.config))
+            problems.append(f"{place.name} is not --model {model}: {sizes.differences(card.config, wanted)}")
         card, said = Card(presets.PRESETS[model], card.end if card else None), f"sizes of {model}, as --model says"
     elif card is not None:
         said = f"sizes from {told}"
@@ -123,7 +128,7 @@ def _card(source: Source, taken: recognition.Taken, origins: dict[str, Origin], 
     for name, value in found.items():
         if getattr(card.config, name, value) != value:
             by = f"--model {model}" if model in presets.PRESETS else place.name
-            problems.append(f"{name} is {getattr(card.config, name)} by {by}, {value} by the tensors")
+            problems.append(f"{name} is {reprlib.repr(getattr(card.config, name))} by {by}, {value} by the tensors")
     return card, said
 
 
@@ -163,7 +168,9 @@ def _from_presets(source: Source, format: Format, found: dict[str, int]) -> tupl
 def _wanted(source: Source, taken: recognition.Taken, config: Any, problems: list[str]) -> dict[str, tuple[int, ...]]:
     """The shapes of the config. The JSON may claim any depth; a checkpoint without sharing has no more layers than tensors."""
     depths = {name: getattr(config, name) for name in ("layers", "decoder_layers") if getattr(config, name, None) is not None}
-    problems += [f"{name} is {count:,}; at most {LAYER_LIMIT:,} are read" for name, count in depths.items() if count > LAYER_LIMIT]
+    problems += [
+        f"{name} is {reprlib.repr(count)}; at most {LAYER_LIMIT:,} are read" for name, count in depths.items() if count > LAYER_LIMIT
+    ]
     most = LAYER_LIMIT if any(row.shared for row, _, _ in taken.rows) else len(source.variables) + 1
     return dataclasses.replace(config, **{name: min(count, most) for name, count in depths.items()}).shapes()
 
@@ -179,13 +186,24 @@ def _copied(taken: recognition.Taken, origins: dict[str, Origin], config: Any, w
     return found
 
 
+def _tied(card: Card, origins: dict[str, Origin], wanted: dict[str, tuple[int, ...]]) -> tuple[dict[str, Origin], dict[str, str]]:
+    """Origins and copies when what the card ties has no tensor of its own, or has one that the model has no path for."""
+    found, copies = dict(origins), {}
+    for path, other in card.ties.items():
+        if path in wanted and path not in found and other in found:
+            found[path] = found[other]
+        elif path not in wanted and path in found:
+            copies[found.pop(path).name] = other
+    return found, copies
+
+
 def _shape_problems(source: Source, format: Format, wanted: dict[str, tuple[int, ...]], origins: dict[str, Origin]) -> list[str]:
     prefix = format.prefix if any(origin.name.startswith(format.prefix) for origin in origins.values()) else ""
     problems = []
     for path in wanted.keys() - origins.keys():
         foreign = _foreign(format, path)
         foreign = foreign if prefix else foreign.removeprefix(format.prefix)
-        problems.append(f"target {path} {list(wanted[path])} is never set: {foreign!r} is missing")
+        problems.append(f"target {path} {reprlib.repr(list(wanted[path]))} is never set: {foreign!r} is missing")
     for path in origins.keys() - wanted.keys():
         problems.append(f"tensor {origins[path].name!r}: a model of these sizes has no {path}")
     seen = set()
@@ -197,7 +215,7 @@ def _shape_problems(source: Source, format: Format, wanted: dict[str, tuple[int,
         shape = origin.row.shape([wanted[path]] * origin.of)
         if tuple(variable.shape) != shape:
             turned = " (transposed)" if tuple(variable.shape) == shape[::-1] else ""
-            problems.append(f"tensor {origin.name!r} has shape {list(variable.shape)}{turned}, wanted {list(shape)}")
+            problems.append(f"tensor {origin.name!r} has shape {list(variable.shape)}{turned}, wanted {reprlib.repr(list(shape))}")
         if not isinstance(variable.dtype, np.dtype) or variable.dtype not in FLOATS:
             problems.append(f"tensor {origin.name!r} is {variable.dtype}; wanted {', '.join(map(str, FLOATS))}")
     return sorted(problems)

@@ -6,14 +6,14 @@ from typing import Any
 
 from convert import formats
 from convert.formats import flaxgen as folder
-from convert.formats.table import Format, Own, Row
+from convert.formats.table import Drop, Format, Own, Row
 from convert.source import Source
 from flaxgen import errors
 from flaxgen.models import presets
 
 TOKENS = "embed/token/embedding"
 # Parts that a model may lack: their tensors say whether it has them.
-OPTIONAL = ("embed/segment/", "embed/map/", "mlm/", "pool/", "nsp/", "discriminator/", "map_out/")
+OPTIONAL = ("embed/segment/", "embed/map/", "mlm/", "pool/", "nsp/", "discriminator/", "map_out/", "head/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Taken:
 
     format: Format
     rows: list[tuple[Row, int, str]]
-    dropped: dict[str, str]
+    dropped: dict[str, Drop]
     copies: dict[str, str]
     untaken: list[str]
 
@@ -58,9 +58,9 @@ def take(source: Source, format: Format) -> Taken:
     known = {base for _, _, name in rows for base in format.bases(name)} | {name for _, _, name in rows}
     dropped, untaken = {}, []
     for name in rest:
-        why = next((drop.why for base in (name, *format.bases(name)) for drop in format.drops if drop.takes(base, known)), None)
-        if why:
-            dropped[name] = why
+        drop = next((drop for base in (name, *format.bases(name)) for drop in format.drops if drop.takes(base, known)), None)
+        if drop:
+            dropped[name] = drop
         else:
             untaken.append(name)
     return Taken(format, rows, dropped, copies, untaken)

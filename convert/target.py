@@ -44,6 +44,7 @@ def write(plan: Plan, target: pathlib.Path, *, force: bool, verify: bool, progre
     _check_space(target, plan.bytes_out)
     press = layouts.Press(plan.source)
     _check_copies(plan)
+    _check_constants(plan)
     digests: dict[str, str] = {}
     with folders.staged(target, force=force) as work:
         entries = [(output.name, output.dtype, output.shape) for output in plan.outputs]
@@ -118,8 +119,8 @@ def _check_copies(plan: Plan) -> None:
     for name, path in plan.match.copies.items():
         held = plan.match.origins[path].name
         if not _equal(plan, name, held):
-            raise errors.Mismatch(f"{plan.source.path}: tensor {name!r} differs from {held!r}: the output head is not tied to the "
-                                  "embedding, and flaxgen has tied heads only. This model cannot be converted")  # fmt: skip
+            raise errors.Mismatch(f"{plan.source.path}: tensor {name!r} differs from {held!r}, which this model reads in its place (a "
+                                  "head that is tied to the embedding). This model cannot be converted")  # fmt: skip
     for row in plan.to.rows if plan.card.config.layers > 1 else ():
         paths = [path for layer in range(plan.card.config.layers) for path in row.ours(layer)] if row.shared else []
         names = [plan.match.origins[path].name for path in paths if path in plan.match.origins]
@@ -127,6 +128,22 @@ def _check_copies(plan: Plan) -> None:
             if name != names[0] and not _equal(plan, names[0], name):
                 raise errors.Mismatch(f"{plan.source.path}: tensors {names[0]!r} and {name!r} differ, and {plan.to.name} has one for all "
                                       "layers. Choose another target")  # fmt: skip
+
+
+def _check_constants(plan: Plan) -> None:
+    """Tables that the originals compute and never train are what flaxgen computes, to the precision of their type."""
+    for name, drop in plan.match.dropped.items():
+        if drop.constant is None:
+            continue
+        variable = plan.source.variables[name]
+        wanted = drop.constant(tuple(variable.shape))
+        if wanted is not None:
+            wanted = wanted.reshape(-1)
+            found = np.concatenate([piece.astype(np.float32) for piece in plan.source.chunks(name)])
+            rounding = 1e-6 if variable.dtype.itemsize >= 4 else 0.01
+        if wanted is None or not np.allclose(found, wanted, rtol=0, atol=rounding):
+            raise errors.Mismatch(f"{plan.source.path}: tensor {name!r} {list(variable.shape)} does not hold {drop.why}, which flaxgen "
+                                  "computes. This model cannot be converted")  # fmt: skip
 
 
 def _equal(plan: Plan, name: str, other: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from convert import matching, vocabulary
 from convert.source import Source
 from flaxgen import disk, errors
+from flaxgen.models import config as sizes
 from flaxgen.models import vocabulary as maps
 
 SIMPLIFIED = "simplified"
@@ -125,7 +126,7 @@ def whole(source: Source, match: matching.Match, full: Source, full_match: match
         )
     config, wanted = match.card.config, maps.sized(full_match.card.config, kept)
     if dataclasses.replace(config, **matching.trained(wanted, ("dropout", "init_range", "application"))) != wanted:
-        raise errors.Mismatch(f"{source.folder}: {config} was not trimmed from {full.path}, which would give {wanted}. Name its full model")
+        raise errors.Mismatch(f"{source.folder}: not trimmed from {full.path}: {sizes.differences(config, wanted)}. Name its full model")
     axes, full_axes, others = _axes(match), _axes(full_match), {}
     for path in maps.tables(config):
         name, other = match.origins[path].name, full_match.origins[path].name

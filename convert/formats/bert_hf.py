@@ -3,29 +3,21 @@
 import dataclasses
 from typing import Any
 
+import numpy as np
+
 from convert.formats import encoder_json
 from convert.formats.bert_tf import CHOICES
-from convert.formats.table import Card, Drop, Format, Layout, Row, block_rows
+from convert.formats.table import TRANSFORMERS, Card, Drop, Format, Parts, Row, block_rows, rows_of
+from flaxgen.models.config import Config
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu"}
+FARTHEST = 64
 BODY = ((), ("pool",))
 TABLES = {"word_embeddings": "token", "position_embeddings": "position", "token_type_embeddings": "segment"}
 OLD_NORMS = ((".gamma", ".weight"), (".beta", ".bias"))
-Parts = dict[str, tuple[str, Layout]]
 
 
-def _dense(foreign: str, path: str) -> Parts:
-    return {f"{foreign}.weight": (f"{path}/kernel", "same"), f"{foreign}.bias": (f"{path}/bias", "same")}
-
-
-def _norm(foreign: str, path: str) -> Parts:
-    return {f"{foreign}.weight": (f"{path}/scale", "same"), f"{foreign}.bias": (f"{path}/bias", "same")}
-
-
-def _rows(parts: Parts) -> tuple[Row, ...]:
-    return tuple(Row(foreign, (path,), layout) for foreign, (path, layout) in parts.items())
-
-
+_dense, _norm = TRANSFORMERS.dense, TRANSFORMERS.norm
 LAYER = {
     **_dense("attention.self.query", "attend/q"), **_dense("attention.self.key", "attend/k"), **_dense("attention.self.value", "attend/v"),
     **_dense("attention.output.dense", "attend/o"), **_norm("attention.output.LayerNorm", "norm_0"),
@@ -44,7 +36,27 @@ COPIES = {"cls.predictions.decoder.weight": "embed/token/embedding", "cls.predic
 
 def _embeddings(name: str, mapped: str, tables: tuple[str, ...] = tuple(TABLES)) -> tuple[Row, ...]:
     parts: Parts = {f"{name}.embeddings.{table}.weight": (f"embed/{TABLES[table]}/embedding", "same") for table in tables}
-    return _rows(parts | _norm(f"{name}.embeddings.LayerNorm", "embed/norm") | (_dense(f"{name}.{mapped}", "embed/map") if mapped else {}))
+    return rows_of(
+        parts | _norm(f"{name}.embeddings.LayerNorm", "embed/norm") | (_dense(f"{name}.{mapped}", "embed/map") if mapped else {})
+    )
+
+
+def halves(shape: tuple[int, ...]) -> np.ndarray | None:
+    """RoFormer's table: sines of position / 10000^(2 i / K), then their cosines."""
+    if len(shape) != 2 or shape[1] % 2:
+        return None
+    angle_NK = np.arange(shape[0])[:, None] / 10000.0 ** (2 * np.arange(shape[1] // 2) / shape[1])
+    return np.concatenate([np.sin(angle_NK), np.cos(angle_NK)], axis=1)
+
+
+def distances(shape: tuple[int, ...]) -> np.ndarray | None:
+    """NEZHA's table of each pair of positions: of their distance, at most FARTHEST, sines and cosines in turn."""
+    if len(shape) != 3 or shape[0] != shape[1] or shape[2] % 2:
+        return None
+    angle_NK = np.arange(2 * FARTHEST + 1)[:, None] / 10000.0 ** (2 * np.arange(shape[2] // 2) / shape[2])
+    table_NK = np.stack([np.sin(angle_NK), np.cos(angle_NK)], axis=2).reshape(len(angle_NK), -1).astype(np.float32)
+    place_T = np.arange(shape[0])
+    return table_NK[np.clip(place_T[None] - place_T[:, None], -FARTHEST, FARTHEST) + FARTHEST]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,11 +87,23 @@ def _format(name: str, title: str, rows: tuple[Row, ...], writer: Writer, choice
         Drop(f"{prefix}embeddings.token_type_ids", "zeros as a constant"),
     )
     held = {field: (value,) for field, value in choices.items() if field != "application"} | more.pop("holds", {})
-    held |= {"activation": wanted["hidden_act"]} if "hidden_act" in wanted else {}
+    read = encoder_json.Reader(choices, wanted, says_epsilon=True, activation=more.pop("activation", "gelu"))
     common = {"outputs": ("mlm", "pool", "nsp"), "bare": BODY, "copies": COPIES}
     return Format(name=name, title=f"{title} (transformers)", container="safetensors", json_name="config.json", default="gelu", rows=rows,
-                  read=encoder_json.Reader(choices, wanted, says_epsilon=True), write=writer, holds={"wiring": ("post",), **held},
+                  read=read, write=writer, holds={"wiring": ("post",), **held},
                   prefix=prefix, spellings=OLD_NORMS, drops=(*drops, *more.pop("drops", ())), **common | more)  # fmt: skip
+
+
+def _equal_widths(config: Config) -> str:
+    if config.embedding != config.width:
+        return ""
+    return f"embedding and hidden size are both {config.width}: transformers has a map between them even then, flaxgen has none"
+
+
+def _generates_with_another(config: Config) -> str:
+    if "mlm" not in config.outputs or config.activation == "gelu":
+        return ""
+    return f"its activation is {config.activation!r} throughout; transformers' generator has 'gelu' in its head whatever hidden_act is"
 
 
 def _heads(stem: str) -> tuple[tuple[str, str], ...]:
@@ -91,43 +115,43 @@ def _layers(name: str) -> tuple[Row, ...]:
 
 
 BERT = _format(
-    "bert-hf", "BERT", (*_embeddings("bert", ""), *_layers("bert"), *_rows(_dense("bert.pooler.dense", "pool/dense") | NSP | MLM)),
+    "bert-hf", "BERT", (*_embeddings("bert", ""), *_layers("bert"), *rows_of(_dense("bert.pooler.dense", "pool/dense") | NSP | MLM)),
     Writer("bert", _heads("Bert"), "BertModel"), {},
 )  # fmt: skip
 NEZHA = _format(
     "nezha-hf", "NEZHA", (*_embeddings("nezha", "", ("word_embeddings", "token_type_embeddings")), *_layers("nezha"),
-                          *_rows(_dense("nezha.pooler.dense", "pool/dense") | NSP | MLM)),
+                          *rows_of(_dense("nezha.pooler.dense", "pool/dense") | NSP | MLM)),
     Writer("nezha", _heads("Nezha"), "NezhaModel", more=(("max_relative_position", 64), ("use_relative_position", True))),
     {"position": "relative"}, wanted={"use_relative_position": (True,)},
-    drops=(Drop("nezha.encoder.layer.{layer}.attention.self.relative_positions_encoding.positions_encoding", "sines as a constant"),),
+    drops=(Drop("nezha.encoder.layer.{layer}.attention.self.relative_positions_encoding.positions_encoding", "sines", distances),),
 )  # fmt: skip
 ROFORMER = _format(
     "roformer-hf", "RoFormer", (*_embeddings("roformer", "embeddings_project", ("word_embeddings", "token_type_embeddings")),
-                                *_layers("roformer"), *_rows(MLM)),
+                                *_layers("roformer"), *rows_of(MLM)),
     Writer("roformer", (("mlm", "RoFormerForMaskedLM"),), "RoFormerModel", embedding=True, more=(("rotary_value", False),)),
-    {"position": "rotary"}, outputs=("mlm",), drops=(Drop("roformer.encoder.embed_positions.weight", "sines as a constant"),),
+    {"position": "rotary"}, outputs=("mlm",), drops=(Drop("roformer.encoder.embed_positions.weight", "sines", halves),),
 )  # fmt: skip
 ELECTRA = _format(
     "electra-hf", "ELECTRA, generator or discriminator",
-    (*_embeddings("electra", "embeddings_project"), *_layers("electra"), *_rows({
+    (*_embeddings("electra", "embeddings_project"), *_layers("electra"), *rows_of({
         **_dense("generator_predictions.dense", "mlm/dense"), **_norm("generator_predictions.LayerNorm", "mlm/norm"),
         "generator_lm_head.bias": ("mlm/bias", "same"), **_dense("discriminator_predictions.dense", "discriminator/dense"),
         **_dense("discriminator_predictions.dense_prediction", "discriminator/out"),
     })),
     Writer("electra", (("discriminator", "ElectraForPreTraining"), ("mlm", "ElectraForMaskedLM")), "ElectraModel", embedding=True),
-    {}, outputs=("mlm", "discriminator"), wanted={"hidden_act": ("gelu",)}, bare=((),),
+    {}, outputs=("mlm", "discriminator"), clash=_generates_with_another, bare=((),),
     copies={"generator_lm_head.weight": "embed/token/embedding"},
 )  # fmt: skip
 ALBERT = _format(
     "albert-hf", "ALBERT",
     (*_embeddings("albert", "encoder.embedding_hidden_mapping_in"),
-     *block_rows("albert.encoder.albert_layer_groups.0.albert_layers.0.{part}", SHARED), *_rows({
+     *block_rows("albert.encoder.albert_layer_groups.0.albert_layers.0.{part}", SHARED), *rows_of({
          **_dense("albert.pooler", "pool/dense"), **_dense("sop_classifier.classifier", "nsp/dense"),
          **_dense("predictions.dense", "mlm/dense"), **_norm("predictions.LayerNorm", "mlm/norm"), "predictions.bias": ("mlm/bias", "same"),
      })),
     Writer("albert", (("mlm pool nsp", "AlbertForPreTraining"), ("mlm", "AlbertForMaskedLM")), "AlbertModel", embedding=True,
            more=(("num_hidden_groups", 1), ("inner_group_num", 1))),
-    {"sharing": "all"}, holds={"sharing": ("all", "none")},
+    {"sharing": "all"}, activation="gelu_new", clash=_equal_widths, holds={"sharing": ("all", "none")},
     copies={"predictions.decoder.weight": "embed/token/embedding", "predictions.decoder.bias": "mlm/bias"},
 )  # fmt: skip
 FORMATS = (BERT, ALBERT, NEZHA, ROFORMER, ELECTRA)

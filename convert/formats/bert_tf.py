@@ -8,7 +8,7 @@ import dataclasses
 from typing import Any
 
 from convert.formats import encoder_json
-from convert.formats.table import Card, Drop, Format, Layout, Row, block_rows
+from convert.formats.table import TENSORFLOW, Card, Drop, Format, Parts, Row, block_rows, rows_of
 
 ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_tanh", "relu": "relu"}
 NAMES = ("bert_config.json", "config.json")
@@ -20,21 +20,9 @@ DROPS = (
     Drop("beta1_power", "Adam's count of steps"),
     Drop("beta2_power", "Adam's count of steps"),
 )
-Parts = dict[str, tuple[str, Layout]]
 
 
-def _dense(foreign: str, path: str) -> Parts:
-    return {f"{foreign}/kernel": (f"{path}/kernel", "turned"), f"{foreign}/bias": (f"{path}/bias", "same")}
-
-
-def _norm(foreign: str, path: str) -> Parts:
-    return {f"{foreign}/gamma": (f"{path}/scale", "same"), f"{foreign}/beta": (f"{path}/bias", "same")}
-
-
-def _rows(parts: Parts) -> tuple[Row, ...]:
-    return tuple(Row(foreign, (path,), layout) for foreign, (path, layout) in parts.items())
-
-
+_dense, _norm = TENSORFLOW.dense, TENSORFLOW.norm
 LAYER = {
     **_dense("attention/self/query", "attend/q"), **_dense("attention/self/key", "attend/k"), **_dense("attention/self/value", "attend/v"),
     **_dense("attention/output/dense", "attend/o"), **_norm("attention/output/LayerNorm", "norm_0"),
@@ -46,7 +34,7 @@ SHARED = {
     **_dense("ffn_1/intermediate/dense", "mlp/up"), **_dense("ffn_1/intermediate/output/dense", "mlp/down"),
     **_norm("LayerNorm_1", "norm_1"),
 }  # fmt: skip
-HEADS = _rows({
+HEADS = rows_of({
     **_dense("bert/pooler/dense", "pool/dense"), "cls/seq_relationship/output_weights": ("nsp/dense/kernel", "same"),
     "cls/seq_relationship/output_bias": ("nsp/dense/bias", "same"), **_dense("cls/predictions/transform/dense", "mlm/dense"),
     **_norm("cls/predictions/transform/LayerNorm", "mlm/norm"), "cls/predictions/output_bias": ("mlm/bias", "same"),
@@ -58,7 +46,7 @@ def _embeddings(name: str, mapped: str, position: str) -> tuple[Row, ...]:
     if position == "learned":
         parts[f"{name}/embeddings/position_embeddings"] = ("embed/position/embedding", "same")
     parts[f"{name}/embeddings/token_type_embeddings"] = ("embed/segment/embedding", "same")
-    return _rows(parts | _norm(f"{name}/embeddings/LayerNorm", "embed/norm") | _dense(mapped, "embed/map"))
+    return rows_of(parts | _norm(f"{name}/embeddings/LayerNorm", "embed/norm") | _dense(mapped, "embed/map"))
 
 
 def write(card: Card, *, embedding: bool = False) -> dict[str, Any]:
@@ -105,8 +93,8 @@ ALBERT_UNSHARED = dataclasses.replace(
 ELECTRA = _format(
     "electra", "ELECTRA's discriminator",
     (*_embeddings("electra", "electra/embeddings_project", "learned"), *block_rows("electra/encoder/layer_{layer}/{part}", LAYER),
-     *_rows(_dense("discriminator_predictions/dense", "discriminator/dense")),
-     *_rows(_dense("discriminator_predictions/dense_1", "discriminator/out"))),
+     *rows_of(_dense("discriminator_predictions/dense", "discriminator/dense")),
+     *rows_of(_dense("discriminator_predictions/dense_1", "discriminator/out"))),
     {}, outputs=("discriminator",), write=write_with_embedding, other_names=("electra_config.json", *NAMES[1:]),
     drops=(*DROPS, Drop("generator/{rest}", "ELECTRA's generator"), Drop("generator_predictions/{rest}", "ELECTRA's generator")),
 )  # fmt: skip

@@ -37,12 +37,13 @@ class Reader:
     """JSON -> Card of one family.
 
     choices: fields of Config that the family fixes. wanted: what its fields must say beside WANTED. says_epsilon: whether the originals'
-    code reads layer_norm_eps, and is_decoder.
+    code reads layer_norm_eps, and is_decoder. activation: what an absent hidden_act means.
     """
 
     choices: dict[str, Any]
     wanted: dict[str, tuple]
     says_epsilon: bool
+    activation: str = "gelu"
 
     def __call__(self, json: dict[str, Any]) -> Card:
         table.refuse_others(json, WANTED | self.wanted)
@@ -54,7 +55,7 @@ class Reader:
         config = Config(
             vocab=field(json, "vocab_size"), positions=field(json, "max_position", field(json, "max_position_embeddings", 512)),
             width=width, layers=field(json, "num_hidden_layers"), heads=heads, hidden=field(json, "intermediate_size"), wiring="post",
-            activation=table.choice(json, "hidden_act", ACTIVATIONS, "gelu"), epsilon=epsilon, dropout=dropout,
+            activation=table.choice(json, "hidden_act", ACTIVATIONS, self.activation), epsilon=epsilon, dropout=dropout,
             init_range=field(json, "initializer_range", 0.02), embedding=json.get("embedding_size"),
             segments=field(json, "segment_vocab_size", field(json, "type_vocab_size", 2)), outputs=(), **self.choices | choices,
         )  # fmt: skip
@@ -68,6 +69,8 @@ class Reader:
         notes = table.unknown(json, (*SIZES, *WANTED, *self.wanted, *IDLE))
         if inside is not None and inside != dropout:
             notes += (f"dropout of attention is {inside!r} in the JSON; flaxgen has one for all, {dropout!r}",)
+        if json.get("hidden_act") is None:
+            notes += (f"the JSON has no hidden_act: {self.activation} is taken, what the originals have by default",)
         return notes
 
 

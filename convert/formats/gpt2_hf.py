@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from convert.formats.table import PLAIN, Card, Drop, Format, Row, block_rows, choice, field, refuse_others
+from convert.formats.table import PLAIN, Card, Drop, Format, Row, block_rows, choice, end_tokens, field, refuse_others
 from flaxgen.models.config import Config
 
 ACTIVATIONS = {"gelu_new": "gelu_tanh", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
@@ -22,16 +22,7 @@ def read(json: dict[str, Any]) -> Card:
         activation=choice(json, "activation_function", ACTIVATIONS, "gelu_new"), epsilon=field(json, "layer_norm_epsilon", 1e-5),
         dropout=field(json, "resid_pdrop", 0.1), init_range=field(json, "initializer_range", 0.02),
     )  # fmt: skip
-    return Card(config, _end(json.get("eos_token_id")))
-
-
-def _end(value: Any) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    ids = tuple(value) if isinstance(value, list) else (value,)
-    if not all(type(each) is int and each >= 0 for each in ids):
-        raise ValueError(f"field 'eos_token_id' is {value!r}; wanted a token id, a list of them, or null")
-    return ids
+    return Card(config, end_tokens(json, "eos_token_id"))
 
 
 def write(card: Card) -> dict[str, Any]:

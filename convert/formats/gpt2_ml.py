@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from convert.formats.table import PLAIN, Card, Drop, Format, Row, block_rows, choice, field
+from convert.formats.table import PLAIN, TENSORFLOW, Card, Drop, Format, Row, block_rows, choice, field
 from flaxgen.models.config import Config
 
 # The JSON's hidden_act "gelu" is the erf form in both sources.
@@ -31,13 +31,7 @@ def write(card: Card) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _norm(foreign: str, path: str) -> dict:
-    return {f"{foreign}/gamma": (f"{path}/scale", "same"), f"{foreign}/beta": (f"{path}/bias", "same")}
-
-
-def _dense(foreign: str, path: str) -> dict:
-    return {f"{foreign}/kernel": (f"{path}/kernel", "turned"), f"{foreign}/bias": (f"{path}/bias", "same")}
-
+_dense, _norm = TENSORFLOW.dense, TENSORFLOW.norm
 
 FORMAT = Format(
     name="gpt2-ml",

@@ -3,9 +3,10 @@
 from typing import Any
 
 from convert.formats import t5
-from convert.formats.table import Card, Drop, Format, Row, block_rows, choice, field, refuse_others, unknown
+from convert.formats.table import Card, Drop, Format, Row, block_rows, choice, end_tokens, field, refuse_others, unknown
 from flaxgen.models.t5_config import Config
 
+HEAD, TABLE = "head/kernel", "embed/token/embedding"
 ACTIVATIONS = {"relu": "relu", "gated-gelu": "gated_gelu"}
 # Fields that change the mathematics, and the values of each that flaxgen computes.
 WANTED = {"model_type": ("t5", "mt5"), "is_encoder_decoder": (True,), "is_decoder": (False,)}
@@ -18,41 +19,33 @@ KNOWN = (
 )  # fmt: skip
 
 
-def reader(head: str):
-    """Reads transformers' T5Config and MT5Config, of a model whose tensors show this head."""
+def reader(activation: str):
+    """Reads transformers' T5Config and MT5Config, of a model whose tensors show this activation."""
 
     def read(json: dict[str, Any]) -> Card:
         refuse_others(json, WANTED)
         # transformers scales where it ties: by the older field where there is no newer one. mT5 never does.
-        scales = json.get("scale_decoder_outputs", json.get("tie_word_embeddings", True)) is not False and json.get("model_type") != "mt5"
-        if scales != (head == "tied"):
-            raise ValueError(
-                f"fields 'tie_word_embeddings' and 'scale_decoder_outputs' say that the head is {'tied' if scales else 'not tied'}; "
-                f"the tensors are those of a model whose head is {head}"
-            )
+        ties = json.get("tie_word_embeddings", True) is not False
+        scale = json.get("scale_decoder_outputs")
+        scales = (ties if scale is None else scale is not False) and json.get("model_type") != "mt5"
+        if scales and not ties:
+            raise ValueError("fields 'scale_decoder_outputs' true and 'tie_word_embeddings' false: flaxgen scales before a tied head only")
         layers = field(json, "num_layers", 6)
         start = json.get("decoder_start_token_id")
         config = Config(
             vocab=field(json, "vocab_size", 32128), width=field(json, "d_model", 512), heads=field(json, "num_heads", 8),
-            head_width=field(json, "d_kv", 64), hidden=field(json, "d_ff", 2048), layers=layers, head=head,
+            head_width=field(json, "d_kv", 64), hidden=field(json, "d_ff", 2048), layers=layers, head="tied" if scales else "own",
             decoder_layers=field(json, "num_decoder_layers", layers),
             activation=choice(json, "feed_forward_proj", ACTIVATIONS, "gated-gelu" if json.get("model_type") == "mt5" else "relu"),
             buckets=field(json, "relative_attention_num_buckets", 32), distance=field(json, "relative_attention_max_distance", 128),
             epsilon=field(json, "layer_norm_epsilon", 1e-6), dropout=field(json, "dropout_rate", 0.1),
             start=field(json, "pad_token_id", 0) if start is None else start,
         )  # fmt: skip
-        return Card(config, _end(json.get("eos_token_id", 1)), unknown(json, KNOWN))
+        if config.activation != activation:
+            raise ValueError(f"field 'feed_forward_proj' says {config.activation}; the tensors are those of {activation}")
+        return Card(config, end_tokens(json, "eos_token_id", 1), unknown(json, KNOWN), ties={HEAD: TABLE} if ties else {})
 
     return read
-
-
-def _end(value: Any) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    ids = tuple(value) if isinstance(value, list) else (value,)
-    if not all(type(each) is int and each >= 0 for each in ids):
-        raise ValueError(f"field 'eos_token_id' is {value!r}; wanted a token id, a list of them, or null")
-    return ids
 
 
 def write(card: Card) -> dict[str, Any]:
@@ -71,7 +64,7 @@ def write(card: Card) -> dict[str, Any]:
 
 def _rows(kernels: dict[str, str]) -> tuple[Row, ...]:
     """kernels: those of the MLP."""
-    rows = [Row("shared.weight", ("embed/token/embedding",))]
+    rows = [Row("shared.weight", (TABLE,))]
     for side, attentions in (("encoder", ("SelfAttention",)), ("decoder", ("SelfAttention", "EncDecAttention"))):
         foreign, under = f"{side}.block.{{layer}}.layer.{{part}}.weight", f"{side}/block_{{layer:02d}}/"
         rows.append(Row(f"{side}.block.0.layer.0.SelfAttention.relative_attention_bias.weight", (f"{side}/relative/embedding",)))
@@ -90,25 +83,25 @@ def _rows(kernels: dict[str, str]) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _format(name: str, title: str, activation: str, head: str) -> Format:
+def _format(name: str, title: str, activation: str) -> Format:
+    """The head is what the JSON says; a lm_head.weight that is there beside a tied one is checked as a copy."""
     kernels = {"wi": "up", "wo": "down"} if activation == "relu" else {"wi_0": "gate", "wi_1": "up", "wo": "down"}
-    repeats = ["encoder.embed_tokens.weight", "decoder.embed_tokens.weight", *(["lm_head.weight"] if head == "tied" else [])]
     return Format(
         name=name,
         title=title,
         container="safetensors",
         json_name="config.json",
         architecture="t5",
-        read=reader(head),
+        read=reader(activation),
         write=write,
-        holds={"activation": (activation,), "head": (head,)},
+        holds={"activation": (activation,)},
         measures=t5.MEASURES,
         depths=t5.DEPTHS,
-        rows=_rows(kernels) + ((Row("lm_head.weight", ("head/kernel",)),) if head == "own" else ()),
-        copies=dict.fromkeys(repeats, "embed/token/embedding"),
+        rows=(*_rows(kernels), Row("lm_head.weight", (HEAD,))),
+        copies=dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"), TABLE),
         drops=(Drop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", "a table of distances that nothing reads"),),
     )
 
 
-V1_0 = _format("t5-hf", "T5 1.0 (transformers)", "relu", "tied")
-V1_1 = _format("t5.1.1-hf", "T5 1.1 and mT5 (transformers)", "gated_gelu", "own")
+V1_0 = _format("t5-hf", "T5 1.0 (transformers)", "relu")
+V1_1 = _format("t5.1.1-hf", "T5 1.1 and mT5 (transformers)", "gated_gelu")

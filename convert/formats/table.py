@@ -14,10 +14,14 @@ those of all layers must be equal.
 import dataclasses
 import functools
 import re
+import reprlib
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
+import numpy as np
+
 Layout = Literal["same", "turned", "turned_1"]
+Parts = dict[str, tuple[str, Layout]]  # foreign name -> our path and the layout
 LAYER_LIMIT = 10_000
 REST = "{rest}"
 # Path -> the fields of the config that its shape shows; and what stands before a layer's number -> the field that counts the layers.
@@ -89,11 +93,13 @@ class Own(Row):
 class Drop:
     """A tensor that is recognised by name and left behind: a step, a constant, a slot, another model.
 
-    {of} stands for a tensor that is taken, {rest} at the end for anything.
+    {of} stands for a tensor that is taken, {rest} at the end for anything. constant: shape -> what such a tensor must hold, or None for a
+    shape that it cannot have.
     """
 
     foreign: str
     why: str
+    constant: Callable[[tuple[int, ...]], np.ndarray | None] | None = None
 
     def takes(self, name: str, known: set[str]) -> bool:
         """Whether it is about this name, when `known` are the names that rows take."""
@@ -109,13 +115,14 @@ class Drop:
 class Card:
     """What a format's JSON says: sizes, the tokens that end a text, and what there is to tell about it.
 
-    unsaid: sizes of tables that it leaves to the tensors.
+    unsaid: sizes of tables that it leaves to the tensors. ties: path -> the path whose tensor it is, where the file has none of its own.
     """
 
     config: Any
     end: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
     unsaid: tuple[str, ...] = ()
+    ties: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +136,8 @@ class Format:
     JSON. holds: field of the config -> the values that the format can say. outputs: the heads it has tensors for; those of a model are
     found from the tensors that are there. default: the activation that goes with tensors without JSON, when their sizes are a published
     preset's. vocabulary: our file names -> its own. measured: `read` is given what the tensors show too, by our names, and that alone where
-    there is no JSON. asked: taken only where --model names it.
+    there is no JSON. asked: taken only where --model names it. clash: why a model of this config, fields that fit each by itself, cannot
+    be; "" for those that can.
     """
 
     name: str
@@ -156,6 +164,7 @@ class Format:
     depths: dict[str, str] = dataclasses.field(default_factory=lambda: DEPTHS)
     measured: bool = False
     asked: bool = False
+    clash: Callable[[Any], str] = lambda config: ""
 
     def bases(self, name: str) -> tuple[str, ...]:
         """What a foreign name may be in the rows: as it is, with the prefix that it lacks, by its later spelling."""
@@ -178,16 +187,42 @@ class Format:
             if getattr(config, field) not in values
         ]
         more = [output for output in getattr(config, "outputs", ()) if output not in self.outputs]
+        found += [self.clash(config)] if self.clash(config) else []
         return found + [f'it has the output "{output}"; {self.name} has {", ".join(self.outputs) or "none"}' for output in more]
 
 
-def block_rows(pattern: str, parts: dict[str, tuple[str, Layout]], under: str = "block_{layer:02d}/") -> tuple[Row, ...]:
+def block_rows(pattern: str, parts: Parts, under: str = "block_{layer:02d}/") -> tuple[Row, ...]:
     """Rows of one layer: `pattern` holds {layer} and {part}; parts maps the foreign part to ours below `under` and the layout."""
     rows = []
     for part, (path, layout) in parts.items():
         paths = tuple(under + each for each in path.split())
         rows.append(Row(pattern.replace("{part}", part), paths, layout))
     return tuple(rows)
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """How a family calls the tensors of a dense layer and of a norm."""
+
+    kernel: str
+    bias: str
+    scale: str
+    shift: str
+    layout: Layout
+
+    def dense(self, foreign: str, path: str) -> Parts:
+        return {f"{foreign}{self.kernel}": (f"{path}/kernel", self.layout), f"{foreign}{self.bias}": (f"{path}/bias", "same")}
+
+    def norm(self, foreign: str, path: str) -> Parts:
+        return {f"{foreign}{self.scale}": (f"{path}/scale", "same"), f"{foreign}{self.shift}": (f"{path}/bias", "same")}
+
+
+TENSORFLOW = Names("/kernel", "/bias", "/gamma", "/beta", "turned")
+TRANSFORMERS = Names(".weight", ".bias", ".weight", ".bias", "same")
+
+
+def rows_of(parts: Parts) -> tuple[Row, ...]:
+    return tuple(Row(foreign, (path,), layout) for foreign, (path, layout) in parts.items())
 
 
 def field(json: dict[str, Any], name: str, default: Any = None) -> Any:
@@ -204,15 +239,15 @@ def choice(json: dict[str, Any], name: str, meanings: dict[Any, str], default: A
     """What a field's value means to us; ValueError naming the field and what it may be."""
     value = field(json, name, default)
     if not isinstance(value, str) or value not in meanings:
-        raise ValueError(f"field {name!r} is {value!r}; flaxgen has {', '.join(map(repr, meanings))}")
+        raise ValueError(f"field {name!r} is {reprlib.repr(value)}; flaxgen has {', '.join(map(repr, meanings))}")
     return meanings[value]
 
 
 def refuse_others(json: dict[str, Any], wanted: dict[str, tuple]) -> None:
-    """ValueError naming every field that changes the mathematics and is none of the values that flaxgen computes."""
-    other = [name for name, values in wanted.items() if name in json and json[name] not in values]
+    """ValueError naming every field that changes the mathematics and is none of the values that flaxgen computes; null is absent."""
+    other = [name for name, values in wanted.items() if json.get(name) is not None and json[name] not in values]
     if other:
-        said = (f"field {name!r} is {json[name]!r}; flaxgen has {' or '.join(map(repr, wanted[name]))} only" for name in other)
+        said = (f"field {name!r} is {reprlib.repr(json[name])}; flaxgen has {' or '.join(map(repr, wanted[name]))} only" for name in other)
         raise ValueError("; ".join(said))
 
 
@@ -221,3 +256,14 @@ def unknown(json: dict[str, Any], known: Iterable[str]) -> tuple[str, ...]:
     names = sorted(json.keys() - set(known))
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     return (f"fields of the JSON that are not known, and left: {', '.join(name[:60] for name in names[:20])}{more}",) if names else ()
+
+
+def end_tokens(json: dict[str, Any], name: str, default: int | None = None) -> tuple[int, ...] | None:
+    """The ids of a field that holds one, a list of them, or null for none."""
+    value = json.get(name, default)
+    if value is None:
+        return None
+    ids = tuple(value) if isinstance(value, list) else (value,)
+    if not all(type(each) is int and each >= 0 for each in ids):
+        raise ValueError(f"field {name!r} is {reprlib.repr(value)}; wanted a token id, a list of them, or null")
+    return ids

@@ -1,7 +1,8 @@
 """The sizes and historical choices of a Transformer, readable without importing jax."""
 
 import dataclasses
-from typing import ClassVar, Literal, get_args
+import reprlib
+from typing import Any, ClassVar, Literal, get_args
 
 Wiring = Literal["pre", "between", "post"]
 Activation = Literal["gelu", "gelu_tanh", "relu"]
@@ -74,18 +75,20 @@ class Config:
         for name in ("vocab", "positions", "width", "layers", "heads", "hidden", "embedding"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                raise ValueError(f"config field {name!r} is {value!r}; wanted a positive whole number")
+                raise ValueError(f"config field {name!r} is {reprlib.repr(value)}; wanted a positive whole number")
         if type(self.segments) is not int or self.segments < 0:
-            raise ValueError(f"config field 'segments' is {self.segments!r}; wanted a whole number from 0 up")
+            raise ValueError(f"config field 'segments' is {reprlib.repr(self.segments)}; wanted a whole number from 0 up")
         if self.width % self.heads:
             raise ValueError(f"width {self.width} does not divide into {self.heads} heads; choose heads that divide the width")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in get_args(choices):
-                raise ValueError(f"config field {name!r} is {getattr(self, name)!r}; wanted one of {', '.join(get_args(choices))}")
+                raise ValueError(
+                    f"config field {name!r} is {reprlib.repr(getattr(self, name))}; wanted one of {', '.join(get_args(choices))}"
+                )
         for name, low, high in (("epsilon", 0.0, 1.0), ("dropout", 0.0, 1.0), ("init_range", 0.0, 10.0)):
             value = getattr(self, name)
             if type(value) not in (int, float) or not low <= value < high:
-                raise ValueError(f"config field {name!r} is {value!r}; wanted a number from {low} up to {high}")
+                raise ValueError(f"config field {name!r} is {reprlib.repr(value)}; wanted a number from {low} up to {high}")
         self._check_outputs()
         if self.position != "learned" and self.head_width % 2:
             raise ValueError(f"heads of width {self.head_width} with {self.position!r} positions; wanted an even width: half is sines")
@@ -93,7 +96,7 @@ class Config:
     def _check_outputs(self):
         known = get_args(Output)
         if not isinstance(self.outputs, tuple) or self.outputs != tuple(name for name in known if name in self.outputs):
-            raise ValueError(f"config field 'outputs' is {self.outputs!r}; wanted some of {', '.join(known)}, in this order")
+            raise ValueError(f"config field 'outputs' is {reprlib.repr(self.outputs)}; wanted some of {', '.join(known)}, in this order")
         if "tied" in self.outputs and "mlm" in self.outputs:
             raise ValueError("config field 'outputs' has both 'tied' and 'mlm'; a model has one way to its logits")
         if "nsp" in self.outputs and "pool" not in self.outputs:
@@ -114,6 +117,13 @@ class Config:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return shapes(self)
+
+
+def differences(found: Any, wanted: Any) -> str:
+    """The fields in which two configs differ, and both values."""
+    names = dict.fromkeys(field.name for config in (found, wanted) for field in dataclasses.fields(config))
+    pairs = [(name, getattr(found, name, None), getattr(wanted, name, None)) for name in ("architecture", *names)]
+    return ", ".join(f"{name} is {reprlib.repr(one)}, wanted {reprlib.repr(other)}" for name, one, other in pairs if one != other)
 
 
 def block_name(layer: int) -> str:

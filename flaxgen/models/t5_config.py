@@ -1,6 +1,7 @@
 """The sizes and historical choices of a T5, readable without importing jax."""
 
 import dataclasses
+import reprlib
 from typing import ClassVar, Literal, get_args
 
 from flaxgen.models.config import block_name
@@ -21,6 +22,8 @@ class Config:
     head: "tied" is T5 1.0, logits by the token embedding of hidden / sqrt(width); "own" is T5 1.1 and mT5, a kernel of its own.
     buckets, distance: distances fall into so many buckets, and from `distance` on into the last.
     start: the token that stands before every answer.
+
+    `dataclasses.replace` keeps what was filled in: say decoder_layers=None again where `layers` changes.
     """
 
     architecture: ClassVar[str] = "t5"
@@ -48,20 +51,26 @@ class Config:
         for name in ("vocab", "width", "layers", "heads", "head_width", "hidden", "decoder_layers", "buckets", "distance"):
             value = getattr(self, name)
             if type(value) is not int or value < 1:
-                raise ValueError(f"config field {name!r} is {value!r}; wanted a positive whole number")
+                raise ValueError(f"config field {name!r} is {reprlib.repr(value)}; wanted a positive whole number")
         for name, choices in CHOICES.items():
             if getattr(self, name) not in get_args(choices):
-                raise ValueError(f"config field {name!r} is {getattr(self, name)!r}; wanted one of {', '.join(get_args(choices))}")
+                raise ValueError(
+                    f"config field {name!r} is {reprlib.repr(getattr(self, name))}; wanted one of {', '.join(get_args(choices))}"
+                )
         for name in ("epsilon", "dropout"):
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 <= value < 1:
-                raise ValueError(f"config field {name!r} is {value!r}; wanted a number from 0 up to 1")
-        if self.buckets % 4 or self.buckets > 256:
-            raise ValueError(f"config field 'buckets' is {self.buckets}; wanted a multiple of 4 (both directions, near and far) up to 256")
+                raise ValueError(f"config field {name!r} is {reprlib.repr(value)}; wanted a number from 0 up to 1")
+        if self.buckets % 2 or not 4 <= self.buckets <= 256:
+            raise ValueError(
+                f"config field 'buckets' is {reprlib.repr(self.buckets)}; wanted an even number (both directions) from 4 to 256"
+            )
         if not self.buckets // 2 < self.distance <= 2**16:
-            raise ValueError(f"config field 'distance' is {self.distance}; wanted more than half the {self.buckets} buckets, up to {2**16}")
+            raise ValueError(
+                f"config field 'distance' is {reprlib.repr(self.distance)}; wanted more than half the {self.buckets} buckets, up to {2**16}"
+            )
         if type(self.start) is not int or not 0 <= self.start < self.vocab:
-            raise ValueError(f"config field 'start' is {self.start!r}; wanted a token id from 0 to {self.vocab - 1}")
+            raise ValueError(f"config field 'start' is {reprlib.repr(self.start)}; wanted a token id from 0 to {self.vocab - 1}")
 
     @property
     def inner(self) -> int:

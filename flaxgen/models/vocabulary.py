@@ -7,7 +7,9 @@ keep_tokens and compound_tokens.)
 
 import dataclasses
 import json
+import operator
 import pathlib
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +17,7 @@ import numpy as np
 
 from flaxgen import disk
 from flaxgen.errors import Mismatch
+from flaxgen.models.config import differences
 
 FILE = "kept.json"
 
@@ -116,18 +119,34 @@ def load(folder) -> Kept | None:
 def of_json(found: dict[str, Any], where, rows: int | None = None) -> Kept:
     """A map that JSON says; a Mismatch naming `where` when it says none."""
     try:
-        compounds = tuple(_compound(each) for each in found.get("compounds") or ())
-        return Kept(found.get("rows", rows), tuple(found.get("ids") or ()), compounds)
+        _check_keys(found, "the map", ("rows", "ids", "compounds"))
+        compounds = tuple(_compound(each) for each in _listed(found, "compounds"))
+        return Kept(found.get("rows", rows), _listed(found, "ids"), compounds)
     except (ValueError, TypeError, AttributeError) as error:
         raise Mismatch(f"{where}: {error}") from None
 
 
 def _compound(found: Any) -> Compound:
     found = found if isinstance(found, dict) else {"ids": found}
-    token, weights = found.get("token"), found.get("weights")
+    _check_keys(found, "a compound", ("ids", "weights", "token"))
+    token = found.get("token")
     if token is not None and not isinstance(token, str):
         raise ValueError(f"compound token {token!r}: wanted its name")
-    return Compound(tuple(found.get("ids") or ()), None if weights is None else tuple(weights), token)
+    return Compound(_listed(found, "ids"), None if found.get("weights") is None else _listed(found, "weights"), token)
+
+
+def _check_keys(found: Any, what: str, known: tuple[str, ...]) -> None:
+    if not isinstance(found, dict):
+        raise ValueError(f"{what} is a {type(found).__name__}; wanted an object with {', '.join(known)}")
+    if found.keys() - set(known):
+        raise ValueError(f"{what} has the keys {reprlib.repr(sorted(found.keys() - set(known)))}; wanted some of {', '.join(known)}")
+
+
+def _listed(found: dict[str, Any], name: str) -> tuple:
+    value = found.get(name)
+    if not isinstance(value, list | None):
+        raise ValueError(f"{name!r} is {reprlib.repr(value)}; wanted a list")
+    return tuple(value or ())
 
 
 def _whole(value: Any) -> bool:
@@ -161,7 +180,11 @@ def trim(model: Any, params: dict, text: Any, ids: Sequence[int], compounds: Seq
 
     text may be None. `text.simplify()` gives ids that lose nothing of a Chinese vocabulary.
     """
-    kept = Kept(model.config.vocab, tuple(map(int, ids)), tuple(compounds))
+    try:
+        places = tuple(map(operator.index, ids))
+    except TypeError as error:
+        raise ValueError(f"ids: {error}; wanted whole numbers, the tokens to keep") from None
+    kept = Kept(model.config.vocab, places, tuple(compounds))
     config = sized(model.config, kept)
     trimmed = _changed(params, tables(model.config), lambda path, table: kept.trim(table))
     return model.clone(config=config), trimmed, None if text is None else kept.text(text), kept
@@ -170,8 +193,8 @@ def trim(model: Any, params: dict, text: Any, ids: Sequence[int], compounds: Seq
 def restore(model: Any, params: dict, kept: Kept, full_model: Any, full_params: dict) -> tuple[Any, dict]:
     """(model, params) over the full vocabulary: rows that were kept and trained on, and the full model's for the others."""
     wanted = sized(full_model.config, kept)
-    if dataclasses.replace(model.config, vocab=wanted.vocab) != wanted or model.config.vocab != wanted.vocab:
-        raise Mismatch(f"the trimmed model is {model.config}, the full one would give {wanted}; name the model that it was trimmed from")
+    if model.config != wanted:
+        raise Mismatch(f"not trimmed from the full model: {differences(model.config, wanted)}; name the model that it was trimmed from")
     paths = tables(full_model.config)
     whole = _changed(params, paths, lambda path, table: kept.restore(table, _at(full_params, path)))
     return model.clone(config=full_model.config), whole

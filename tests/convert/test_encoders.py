@@ -176,7 +176,7 @@ def test_activations_have_many_names(to, said, activation, tmp_path):
     ("bert", "residual_attention_scores", True), ("bert", "layer_norm_eps", 1e-5), ("bert", "ln_type", "preln"),
     ("albert", "num_hidden_groups", 2), ("albert", "inner_group_num", 2), ("albert", "net_structure_type", 1),
     ("bert-hf", "model_type", "roberta"), ("bert-hf", "position_embedding_type", "relative_key"), ("bert-hf", "add_cross_attention", True),
-    ("roformer-hf", "rotary_value", True), ("nezha-hf", "max_relative_position", 32), ("electra-hf", "hidden_act", "relu"),
+    ("roformer-hf", "rotary_value", True), ("nezha-hf", "max_relative_position", 32),
     ("bert", "num_hidden_layers", 10**9), ("albert", "num_hidden_layers", 10**9), ("bert", "hidden_size", "12"),
     ("bert", "vocab_size", None), ("bert", "embedding_size", 5), ("bert", "type_vocab_size", 3), ("bert", "max_position_embeddings", 8),
     ("bert", "num_attention_heads", 5),
@@ -196,6 +196,100 @@ def test_fields_that_nobody_knows_are_named_and_left(tmp_path, capsys):
     assert tiny.run(foreign, tmp_path / "one") == 0
     said = capsys.readouterr().out
     assert "not known, and left: colour" in said and "pooler_type" not in said and "dropout of attention is 0.0" in said
+
+
+@pytest.mark.parametrize(("to", "activation"), [("bert-hf", "gelu"), ("albert-hf", "gelu_tanh"), ("albert", "gelu")])
+def test_an_absent_activation_is_that_of_the_originals_and_said(to, activation, tmp_path, capsys):
+    foreign = tiny.foreign(tmp_path / "foreign", to)
+    for number, fields in enumerate(({"hidden_act": None}, {})):
+        fields = json.loads(paper(foreign).read_text()) | fields
+        paper(foreign).write_text(json.dumps({name: value for name, value in fields.items() if number == 0 or name != "hidden_act"}))
+        assert read(foreign, tmp_path / f"back-{number}")["activation"] == activation
+        assert "the JSON has no hidden_act: gelu" in capsys.readouterr().out
+
+
+def test_null_in_a_json_is_as_good_as_absent(tmp_path):
+    foreign = tiny.foreign(tmp_path / "bert", "bert-hf")
+    tiny.edit(paper(foreign), position_embedding_type=None, is_encoder_decoder=None, model_type=None, num_hidden_groups=None)
+    assert read(foreign, tmp_path / "back")["position"] == "learned"
+
+
+def test_albert_of_equal_widths_is_not_transformers_(tmp_path, refused):
+    ours = tiny.folder(tmp_path / "ours", dataclasses.replace(tiny.POST, sharing="all"))
+    assert "both 12: transformers has a map between them even then" in refused(ours, "--to", "albert-hf")
+    foreign = tiny.foreign(tmp_path / "albert", "albert-hf")
+
+    def widen(found):
+        for name, each in found.items():
+            size = [12 if length == 5 else length for length in each.shape]
+            found[name] = np.resize(each, size)
+
+    tiny.rewrite(foreign, widen)
+    tiny.edit(paper(foreign), embedding_size=12)
+    assert "both 12: transformers has a map between them even then" in refused(foreign)
+
+
+def test_an_electra_generator_has_gelu_and_a_discriminator_any_activation(tmp_path, refused):
+    foreign = tiny.foreign(tmp_path / "discriminator", "electra-hf")
+    tiny.edit(paper(foreign), hidden_act="relu")
+    assert read(foreign, tmp_path / "back")["activation"] == "relu"
+    assert tiny.run(tmp_path / "back", tmp_path / "there", "--to", "electra-hf") == 0
+    assert json.loads(paper(tmp_path / "there").read_text())["hidden_act"] == "relu"
+    ours = tiny.folder(tmp_path / "generator", dataclasses.replace(tiny.NARROW, outputs=("mlm",)))
+    assert tiny.run(ours, tmp_path / "foreign", "--to", "electra-hf") == 0
+    tiny.edit(paper(tmp_path / "foreign"), hidden_act="relu")
+    assert "transformers' generator has 'gelu'" in refused(tmp_path / "foreign")
+    odd = tiny.folder(tmp_path / "odd", dataclasses.replace(tiny.NARROW, outputs=("mlm",), activation="relu"))
+    assert "transformers' generator has 'gelu'" in refused(odd, "--to", "electra-hf")
+
+
+def sines(shape):
+    """Element by element: RoFormer's halves for (N, K), NEZHA's pairs of clipped distances for (T, T, K)."""
+    found = np.empty(shape, np.float32)
+    for place in np.ndindex(shape):
+        inside = place[-1]
+        if len(shape) == 2:
+            row, part, pair = place[0], inside // (shape[1] // 2), inside % (shape[1] // 2)
+        else:
+            row, part, pair = min(max(place[1] - place[0], -64), 64) + 64, inside % 2, inside // 2
+        found[place] = (np.sin, np.cos)[part](row / 10000 ** (2 * pair / shape[-1]))
+    return found
+
+
+CONSTANTS = {"roformer-hf": ("roformer.encoder.embed_positions.weight", (7, 4)),
+             "nezha-hf": ("nezha.encoder.layer.0.attention.self.relative_positions_encoding.positions_encoding", (70, 70, 4))}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize("to", CONSTANTS)
+def test_a_table_of_sines_is_left_behind_once_it_is_seen_to_be_one(to, dtype, tmp_path, refused):
+    foreign = tiny.foreign(tmp_path / "foreign", to)
+    name, shape = CONSTANTS[to]
+    tiny.rewrite(foreign, lambda found: found.update({name: sines(shape).astype(dtype)}))
+    assert read(foreign, tmp_path / "back")["position"] == {"roformer-hf": "rotary", "nezha-hf": "relative"}[to]
+    tiny.rewrite(foreign, lambda found: found[name].__setitem__((3,) * len(shape), 2))
+    assert f"tensor {name!r} {list(shape)} does not hold sines" in refused(foreign)
+    tiny.rewrite(foreign, lambda found: found.update({name: np.zeros(5, dtype)}))
+    assert "does not hold sines" in refused(foreign)
+
+
+def test_a_message_does_not_repeat_a_long_value(tmp_path, refused):
+    foreign = tiny.foreign(tmp_path / "bert", "bert")
+    said = json.loads(paper(foreign).read_text())
+    for field, value in (
+        ("vocab_size", 10**400),
+        ("hidden_size", "9" * 9999),
+        ("hidden_act", ["gelu"] * 999),
+        ("num_hidden_layers", 10**99),
+    ):
+        paper(foreign).write_text(json.dumps(said | {field: value}))
+        assert max(map(len, refused(foreign).splitlines())) < 400
+
+
+def test_a_json_that_is_not_the_preset_s_is_told_by_its_fields(tmp_path, refused):
+    foreign = tiny.foreign(tmp_path / "bert", "bert")
+    said = refused(foreign, "--model", "bert-base-chinese")
+    assert "bert_config.json is not --model bert-base-chinese: vocab is 13, wanted 21128, " in said and "epsilon is" not in said
 
 
 def test_a_decoder_of_transformers_is_a_language_model(tmp_path):

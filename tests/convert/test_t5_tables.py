@@ -208,8 +208,10 @@ def test_a_table_that_nothing_reads_is_left_behind(tmp_path, capsys):
     ("to", "fields", "why"),
     [
         ("t5.1.1-hf", {"feed_forward_proj": "gated-silu"}, "'gated-silu'; flaxgen has 'relu', 'gated-gelu'"),
-        ("t5.1.1-hf", {"scale_decoder_outputs": True}, "say that the head is tied; the tensors are those of a model whose head is own"),
-        ("t5-hf", {"scale_decoder_outputs": False}, "say that the head is not tied; the tensors are those of a model whose head is tied"),
+        ("t5.1.1-hf", {"feed_forward_proj": "relu"}, "'feed_forward_proj' says relu; the tensors are those of gated_gelu"),
+        ("t5.1.1-hf", {"scale_decoder_outputs": True}, "flaxgen scales before a tied head only"),
+        ("t5.1.1-hf", {"scale_decoder_outputs": True, "tie_word_embeddings": True}, "'lm_head.weight' differs from 'shared.weight'"),
+        ("t5-hf", {"scale_decoder_outputs": False, "tie_word_embeddings": False}, "'lm_head.weight' is missing"),
         ("t5-hf", {"model_type": "umt5"}, "'model_type' is 'umt5'; flaxgen has 't5' or 'mt5' only"),
         ("t5-hf", {"d_kv": 5}, "wanted [15, 6]"),
         ("t5-hf", {"num_decoder_layers": 2}, "decoder_layers is 2 by config.json, 1 by the tensors"),
@@ -231,8 +233,33 @@ def test_mt5_of_transformers_has_a_head_of_its_own_whatever_its_json_says(tmp_pa
     assert "not known, and left: spell" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("to", ["t5-hf", "t5.1.1-hf"])
+def test_a_head_that_is_tied_and_not_scaled_is_the_embedding(to, tmp_path):
+    """As transformers 5 saves T5 1.1 and mT5 that were made with tied tables: no lm_head.weight."""
+    path = foreign(tmp_path / "hf", "t5-hf" if to == "t5-hf" else "t5.1.1-hf")
+    tiny.rewrite(path, lambda held: held.pop("lm_head.weight", None))
+    tiny.edit(path / "config.json", tie_word_embeddings=True, scale_decoder_outputs=False)
+    assert tiny.run(path, tmp_path / "ours-too") == 0 and config_of(tmp_path / "ours-too").head == "own"
+    held = tiny.held(tmp_path / "ours-too")
+    assert held["head/kernel"] == held["embed/token/embedding"]
+    assert tiny.run(tmp_path / "ours-too", tmp_path / "back", "--to", to) == 0
+    written = tiny.held(tmp_path / "back")
+    assert written.pop("lm_head.weight") == written["shared.weight"] and written == tiny.held(path)
+    assert tiny.run(tmp_path / "back", tmp_path / "again") == 0 and tiny.held(tmp_path / "again") == held
+
+
+@pytest.mark.parametrize(("to", "head"), [("t5-hf", "own"), ("t5.1.1-hf", "tied")])
+def test_head_and_activation_go_together_in_any_way(to, head, tmp_path):
+    config = dataclasses.replace(CONFIGS[to], head=head)
+    folder(tmp_path / "ours", config)
+    assert tiny.run(tmp_path / "ours", tmp_path / "hf", "--to", to) == 0
+    assert tiny.run(tmp_path / "hf", tmp_path / "back") == 0
+    assert config_of(tmp_path / "back") == config and tiny.held(tmp_path / "back") == tiny.held(tmp_path / "ours")
+
+
 @pytest.mark.parametrize(
-    ("to", "other", "why"), [("t5", "t5.1.1", "activation"), ("t5.1.1", "t5-hf", "head"), ("t5", "gpt2-hf", "architecture")]
+    ("to", "other", "why"),
+    [("t5", "t5.1.1", "activation"), ("t5.1.1", "t5-hf", "activation"), ("t5.1.1", "t5", "head"), ("t5", "gpt2-hf", "architecture")],
 )
 def test_a_format_that_cannot_hold_it_is_refused(to, other, why, tmp_path, capsys):
     folder(tmp_path / "ours", CONFIGS[to])

@@ -220,7 +220,7 @@ def test_what_cannot_be_is_refused(wishes, why):
 
 REFUSED = {
     "vocab": (0, "positive whole number"), "heads": (True, "positive whole number"), "activation": ("silu", "relu, gated_gelu"),
-    "head": ("scaled", "tied, own"), "buckets": (6, "multiple of 4"), "distance": (4, "more than half"), "start": (37, "from 0 to 36"),
+    "head": ("scaled", "tied, own"), "buckets": (9, "even number"), "distance": (4, "more than half"), "start": (37, "from 0 to 36"),
     "dropout": (1, "up to 1"), "decoder_layers": (0, "positive whole number"), "epsilon": ("1", "a number"),
 }  # fmt: skip
 

@@ -23,7 +23,7 @@ def test_buckets_begin_where_the_originals_do(sees, firsts):
     np.testing.assert_array_equal(after, np.where(far > 0, wanted + 16, 0) if sees == "both" else np.zeros(300))
 
 
-@pytest.mark.parametrize(("buckets", "distance"), [(8, 20), (16, 64), (64, 256), (32, 1000)])
+@pytest.mark.parametrize(("buckets", "distance"), [(8, 20), (16, 64), (64, 256), (32, 1000), (2, 16), (3, 20), (5, 20), (6, 40), (10, 50)])
 def test_a_table_is_that_of_the_logarithms_where_these_do_not_round(buckets, distance):
     near = buckets // 2
     far = np.arange(near, distance + 1)

@@ -1,6 +1,8 @@
 """Answers of an encoder-decoder: the source is encoded once, and any chain of a causal language model goes on from there."""
 
 import dataclasses
+import operator
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,13 +29,13 @@ class Prompt:
 
 def plan(
     model: t5.T5,
-    sources: Sequence[Sequence[int]],
+    sources: Sequence[Sequence[int]] | np.ndarray,
     *,
     search: beam.Search | contrastive.Search | None = None,
     room: int = 128,
     **wishes,
 ) -> tuple["Seq2Seq", Prompt]:
-    """The chain that answers sources, lists of token ids, and what it starts from.
+    """The chain that answers sources, a row of token ids each, and what it starts from.
 
     search: how answers are searched for; None draws them. room: the most tokens an answer can have. wishes: rule, limit, end, ban and text
     as autoregressive.prompt takes them. Neither the sources nor their number of tokens compile anew, only the next multiple of 64.
@@ -46,20 +48,34 @@ def plan(
     """
     if not isinstance(model, t5.T5):
         raise ValueError(f"seq2seq.plan is for an encoder-decoder, and the model is a {type(model).__name__}; use a chain of its own")
-    if not sources or not all(sources):
-        raise ValueError(f"{len(sources)} sources, some without a token; wanted at least one source of at least one token")
-    length_B = np.array([len(source) for source in sources], np.int32)
-    source_BT = np.zeros((len(sources), -(-int(length_B.max()) // SLOTS) * SLOTS), np.int32)
-    for row, source in enumerate(sources):
-        source_BT[row, : len(source)] = source
-    start_BT = np.full((len(sources), 1), model.config.start, np.int32)
+    if type(room) is not int or room < 1:
+        raise ValueError(f"room={room!r}: wanted at least 1, the most tokens an answer can have")
+    rows = _rows(sources)
+    length_B = np.array([len(row) for row in rows], np.int32)
+    source_BT = np.zeros((len(rows), -(-int(length_B.max()) // SLOTS) * SLOTS), np.int32)
+    for number, row in enumerate(rows):
+        source_BT[number, : len(row)] = row
+    start_BT = np.full((len(rows), 1), model.config.start, np.int32)
     wishes.setdefault("vocab", model.config.vocab)
-    given = autoregressive.prompt(start_BT, np.ones(len(sources), np.int32), **wishes)
+    given = autoregressive.prompt(start_BT, np.ones(len(rows), np.int32), **wishes)
     decoder = t5.Decoder(model.config, model.dtype)
     if search is None:
         return Seq2Seq(autoregressive.Autoregressive(decoder, room)), Prompt(source_BT, length_B, given)
     inner, answer = search.plan(decoder, given, room=room)
     return Seq2Seq(inner), Prompt(source_BT, length_B, answer)
+
+
+def _rows(sources: Sequence[Sequence[int]] | np.ndarray) -> list[list[int]]:
+    """Sources as lists; a ValueError for what is no list of lists of whole numbers, and for a source without a token."""
+    try:
+        rows = [[operator.index(token) for token in source] for source in sources]
+    except TypeError:
+        raise ValueError(
+            f"sources {reprlib.repr(sources)}: wanted a list of sources, each a list of token ids; text is for the model's tokenizer"
+        ) from None
+    if not rows or not all(rows):
+        raise ValueError(f"{len(rows)} sources, some without a token; wanted at least one source of at least one token")
+    return rows
 
 
 @dataclasses.dataclass(frozen=True)

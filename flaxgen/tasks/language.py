@@ -27,7 +27,7 @@ class Language:
     dtype: of the activations. Parameters stay float32 and are rounded layer by layer, norms excepted; their gradients are float32.
     chunks: pieces of the vocabulary in which the loss is computed (see flaxgen.nn.entropy).
     targets: the most places of a row that have a weight, where these are few (a reader's answer): then the output head computes so many a
-        row, and the nats of all others are 0. 0: all places.
+        row, those of most weight, and the others do not count: their nats are 0, and so is their weight in the loss. 0: all places.
     """
 
     model: transformer.Transformer
@@ -44,6 +44,8 @@ class Language:
                 raise ValueError(f"{name}={getattr(self, name)!r}: wanted one of {', '.join(choices)}")
         if not 1 <= self.chunks <= self.model.config.vocab:
             raise ValueError(f"chunks={self.chunks}: wanted 1 to {self.model.config.vocab}, the vocabulary cut into so many pieces")
+        if type(self.targets) is not int or self.targets < 0:
+            raise ValueError(f"targets={self.targets!r}: wanted a whole number of places a row, 0 for all")
 
     def init(self, key):
         return layers.init(self.model, key, self.loop)
@@ -54,7 +56,7 @@ class Language:
     def loss(self, params, carry, key, batch):
         row_B = batch.get("row_B", jnp.arange(len(batch["token_BT"])))
         nats_BT = self._nats(params, batch, jax.vmap(lambda row: jax.random.fold_in(key, row))(row_B))
-        weight = jnp.sum(batch["weight_BT"])
+        weight = jnp.sum(self._chosen(batch["weight_BT"])[0] if self.targets else batch["weight_BT"])
         loss = jnp.sum(nats_BT * batch["weight_BT"]) / jnp.maximum(weight, 1)
         return loss, (carry, {"weight": weight})
 
@@ -80,6 +82,10 @@ class Language:
 
         if not self.targets:
             return head(hidden_BTD, batch["target_BT"])
-        _, place_BN = jax.lax.top_k(batch["weight_BT"], min(self.targets, batch["weight_BT"].shape[1]))
+        _, place_BN = self._chosen(batch["weight_BT"])
         nats_BN = head(*(jax.vmap(lambda row, place: row[place])(leaf, place_BN) for leaf in (hidden_BTD, batch["target_BT"])))
         return jax.vmap(lambda place, nats: jnp.zeros_like(batch["weight_BT"][0]).at[place].set(nats))(place_BN, nats_BN)
+
+    def _chosen(self, weight_BT):
+        """weight_BN and place_BN of the targets."""
+        return jax.lax.top_k(weight_BT, min(self.targets, weight_BT.shape[1]))

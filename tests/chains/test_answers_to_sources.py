@@ -109,11 +109,27 @@ def test_other_sources_of_the_same_bucket_do_not_compile_anew(params):
 
 
 @pytest.mark.parametrize(
-    ("sources", "why"), [([], "0 sources"), ([[1], []], "some without a token"), ([[1], [37]], "from 1 to 37"), ([[-1]], "from -1 to -1")]
-)
+    ("sources", "why"),
+    [([], "0 sources"), ([[1], []], "some without a token"), ([[1], [37]], "from 1 to 37"), ([[-1]], "from -1 to -1"),
+     ([1, 2], "each a list of token ids"), (7, "each a list of token ids"), ("ab", "each a list of token ids"),
+     (["ab"], "each a list of token ids"), ([[1.5]], "each a list of token ids"), (np.ones((2, 2)), "each a list of token ids"),
+     (np.zeros((0, 3), int), "0 sources")],
+)  # fmt: skip
 def test_wrong_sources_are_refused(sources, why, params):
     with pytest.raises(ValueError, match=why):
         answers(MODEL, params, sources)
+
+
+def test_sources_may_be_arrays(params):
+    whole = np.array([[5, 9, 2], [7, 7, 1]])
+    assert answers(MODEL, params, whole).rows() == answers(MODEL, params, whole.tolist()).rows()
+    assert answers(MODEL, params, [*whole]).rows() == answers(MODEL, params, whole.tolist()).rows()
+
+
+@pytest.mark.parametrize("room", [0, -3, 1.5, "8"])
+def test_a_room_for_no_token_is_refused(room):
+    with pytest.raises(ValueError, match=r"room=.*at least 1"):
+        seq2seq.plan(MODEL, SOURCES, room=room)
 
 
 def test_what_does_not_go_together_is_refused(params):

@@ -45,6 +45,23 @@ def test_the_loss_is_the_weighted_mean_of_negative_log_probabilities():
     np.testing.assert_allclose(loss, wanted, rtol=1e-5)
 
 
+def test_places_beyond_the_targets_do_not_count():
+    given = batch()
+    given["weight_BT"] *= np.array([5, 1, 4, 2, 3], np.float32)
+    few, kept = task(targets=2), given["weight_BT"] >= 4  # of 5 1 4 2 3 and 5 1 4 0 0
+    params = init(few)
+    loss, (_, facts) = jax.jit(few.loss)(params, (), jax.random.key(1), given)
+    wanted, (_, told) = jax.jit(task().loss)(params, (), jax.random.key(1), given | {"weight_BT": given["weight_BT"] * kept})
+    np.testing.assert_allclose(loss, wanted, rtol=1e-6)
+    assert facts["weight"] == told["weight"] == 18
+
+
+@pytest.mark.parametrize("targets", [-1, 1.5, None])
+def test_a_number_of_targets_that_is_none_is_refused(targets):
+    with pytest.raises(ValueError, match=r"targets=.*0 for all"):
+        task(targets=targets)
+
+
 def test_what_has_no_weight_changes_nothing():
     made = task()
     params = init(made)

@@ -8,10 +8,12 @@ import tyro
 
 from flaxgen import terminal
 
-Lines = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="LINE")]
+Lines = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[LINE ...]")]
 File = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")]
 Folder = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FOLDER")]
 Switch = tyro.conf.FlagCreatePairsOff[bool]
+Kept = Annotated[Switch, tyro.conf.arg(help_behavior_hint="(by default asked for)")]
+EXAMPLE = "flaxgen couplet 晚风摇树树还挺"
 
 
 def couplet(
@@ -20,10 +22,10 @@ def couplet(
     model: Folder = None,
     file: File = None,
     best: int = 1,
-    tones: Switch = True,
-    ends: Switch = True,
-    repeats: Switch = True,
-    fresh: Switch = True,
+    tones: Kept = True,
+    ends: Kept = True,
+    repeats: Kept = True,
+    fresh: Kept = True,
     book: Literal["mandarin", "pingshui"] = "mandarin",
     alternatives: int = 0,
     png: File = None,
@@ -47,9 +49,9 @@ def couplet(
         file: Read the upper lines from this file.
         best: How many lower lines, the likeliest first.
         tones: Do not ask that level tones (平) stand against oblique ones (仄) at every second character of a clause and at its last.
-        ends: Do not ask that the lower line ends level, below an upper one that ends oblique.
+        ends: Do not ask that the lower line ends level, or oblique below an upper one that can only be read level.
         repeats: Do not ask that what the upper line repeats is repeated at the same places, and only there.
-        fresh: Let characters of the upper line stand in the lower one, at other places.
+        fresh: Do not ask that characters of the upper line stand nowhere in the lower one.
         book: Tones as they are spoken today, or by the rhyme book of regulated verse (平水韵).
         alternatives: Print so many of the likeliest characters of every place.
         png: Draw the couplet on two scrolls of red paper (wants the extra `pictures`).
@@ -65,6 +67,11 @@ def couplet(
         raise ValueError(f"--png draws one couplet, and {len(given)} lines are given; give one")
     if png is not None and png.suffix.lower() != ".png":
         raise ValueError(f"--png {png}: wanted a name that ends in .png")
+    if png is not None:
+        from flaxgen import picture
+
+        terminal.check_target("--png", png)
+        picture.check(font)
     with terminal.waiting("loading"):
         from flaxgen import compilation, couplets
 
@@ -72,7 +79,11 @@ def couplet(
         writer = couplets.Couplets() if model is None else couplets.Couplets.load(model)
     rules = couplets.Rules(tones=tones, ends=ends, repeats=repeats, fresh=fresh, book=book)
     with terminal.waiting("writing"):
-        answers = writer(given, best=best, rules=rules, alternatives=alternatives)
+        found = writer.each([line for _, line in given], best=best, rules=rules, alternatives=alternatives)
+    failed = [f"{name}{answer}" for (name, _), answer in zip(given, found, strict=True) if isinstance(answer, ValueError)]
+    answers = [answer for answer in found if not isinstance(answer, ValueError)]
+    if (lines and failed) or not answers:
+        raise ValueError(failed[0])
     for several in answers:
         _warn(several[0])
         if json:
@@ -81,17 +92,23 @@ def couplet(
             terminal.print_json(upper=several[0].upper, answers=facts, unknown=several[0].unknown, **places)
         else:
             terminal.show(_told(several, blank=len(answers) > 1))
+    for why in failed:
+        print(f"flaxgen: {why}", file=sys.stderr)
+    if failed:
+        print(f"flaxgen: {len(failed)} of {len(given)} lines are not answered", file=sys.stderr)
     if png is not None:
-        from flaxgen import picture
-
         picture.draw(answers[0][0].upper, answers[0][0].text, png, ink=ink, font=font)
 
 
-def _given(lines: tuple[str, ...], file: pathlib.Path | None) -> list[str]:
+def _given(lines: tuple[str, ...], file: pathlib.Path | None) -> list[tuple[str, str]]:
+    """The upper lines, each behind what errors call it: nothing where it is the only argument, else its number from 1."""
     if lines and file is not None:
         raise ValueError("both lines and --file are given; keep one of them")
-    texts = [terminal.given(line, None) for line in lines] or terminal.given(None, file).split("\n")
-    return [text for text in texts if text.strip()]
+    if len(lines) == 1:
+        return [("", terminal.given(lines[0], None, EXAMPLE))]
+    texts = [terminal.given(line, None, EXAMPLE) for line in lines] or terminal.given(None, file, EXAMPLE).split("\n")
+    where = f"{file} " if file is not None else ""
+    return [(f"{where}line {number}: ", text) for number, text in enumerate(texts, 1) if text.strip()]
 
 
 def _told(answers, *, blank: bool) -> str:

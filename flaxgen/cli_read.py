@@ -9,11 +9,12 @@ import tyro
 
 from flaxgen import terminal
 
-Question = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="QUESTION")]
+Question = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[QUESTION]")]
 Passages = Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT")]
 File = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")]
 Folder = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FOLDER")]
 Switch = tyro.conf.FlagCreatePairsOff[bool]
+EXAMPLE = "flaxgen read 谁写了红楼梦？ --model FOLDER --file passages.txt"
 SHAPE = (
     'wanted a list of texts, {"passages": [...]}, or a list of {"question": ..., "passages": [...]}; '
     'a passage is a text or {"passage": text}'
@@ -58,6 +59,8 @@ def read(
     asked = _asked(question, passage, file)
     if model is None:
         raise ValueError("no --model given, and no reader comes with flaxgen; train one (python -m train reading) or convert one")
+    if html is not None:
+        terminal.check_target("--html", html)
     with terminal.waiting("loading"):
         from flaxgen import compilation, reader
 
@@ -69,6 +72,8 @@ def read(
         if answer.cut:
             numbers = ", ".join(str(number + 1) for number in answer.cut)
             print(f"flaxgen: longer than the model reads, and cut: passage {numbers}; split such into several", file=sys.stderr)
+        if answer.question_cut:
+            print(f"flaxgen: longer than the model reads, and cut: the question {answer.question:.20}…; ask more briefly", file=sys.stderr)
         _show(answer, json, len(answers) > 1)
     if html is not None:
         from flaxgen import highlight
@@ -78,7 +83,7 @@ def read(
 
 def _show(answer, json: bool, several: bool) -> None:
     if json:
-        names = ("question", "text", "quote", "passage", "span", "confidence", "score", "chances", "dismissed", "cut")
+        names = ("question", "text", "quote", "passage", "span", "confidence", "score", "chances", "dismissed", "cut", "question_cut")
         terminal.print_json(**{name: getattr(answer, name) for name in names})
         return
     from rich import console
@@ -88,7 +93,8 @@ def _show(answer, json: bool, several: bool) -> None:
     where = console.Console(highlight=False, soft_wrap=True)
     if several:
         where.print(answer.question, style="italic", markup=False)
-    marks = ("", "") if where.is_terminal else ("【", "】")
+    coloured = where.color_system is not None and not where.no_color
+    marks = ("", "") if coloured else ("【", "】")
     where.print(highlight.text(answer, marks), end="\n" if several else "")
 
 
@@ -96,22 +102,33 @@ def _asked(question: str | None, passage: tuple[str, ...], file: pathlib.Path | 
     """The questions and their passages; ValueError where there are none, or in two places."""
     if passage and file is not None:
         raise ValueError("both --passage and --file are given; keep one of them")
-    if question is not None and not question.strip():
-        raise ValueError("the question is empty; ask something, such as 谁写了红楼梦？")
+    if question is not None:
+        question = terminal.given(question, None, EXAMPLE)
     if not passage and file is None and sys.stdin.isatty():
         raise ValueError("no passages given; write them behind --passage, name a --file, or pipe them in, one a line")
     if passage:
-        listed: Any = [terminal.given(one, None) for one in passage]
+        listed: Any = [terminal.given(one, None, EXAMPLE) for one in passage]
     else:
-        text = terminal.given(None, file)
+        text = terminal.given(None, file, EXAMPLE)
         listed = _parsed(file, text) if file is not None and file.suffix.lower() == ".json" else text.split("\n")
-    if isinstance(listed, list) and listed and all(isinstance(one, dict) and "question" in one for one in listed):
+    where = str(file) if file is not None else "standard input" if not passage else "--passage"
+    if isinstance(listed, list) and any(isinstance(one, dict) and "question" in one for one in listed):
         if question is not None:
-            raise ValueError(f"{file} has questions of its own; leave {question!r} out")
-        return [(_text(f"{file}[{n}].question", one["question"]), _passages(f"{file}[{n}]", one)) for n, one in enumerate(listed)]
+            raise ValueError(f"{where} has questions of its own; leave {question!r} out")
+        return [_own(f"{where}[{number}]", one) for number, one in enumerate(listed)]
     if question is None:
-        raise ValueError("no question given; write it behind the command:  flaxgen read 谁写了红楼梦？ --model FOLDER --file passages.txt")
-    return [(question, _passages(str(file), {"passages": listed} if isinstance(listed, list) else listed))]
+        raise ValueError(f"no question given; write it behind the command:  {EXAMPLE}")
+    return [(question, _passages(where, {"passages": listed} if isinstance(listed, list) else listed))]
+
+
+def _own(where: str, found: Any) -> tuple[str, list[str]]:
+    """A question with its own passages."""
+    if not isinstance(found, dict) or "question" not in found:
+        raise ValueError(f"{where} has no question, as others there have: got {_short(found)}; {SHAPE}")
+    question = _text(f"{where}.question", found["question"])
+    if not question.strip():
+        raise ValueError(f"{where}.question is empty; ask something")
+    return question, _passages(where, found)
 
 
 def _parsed(file: pathlib.Path, text: str) -> Any:
@@ -124,12 +141,16 @@ def _parsed(file: pathlib.Path, text: str) -> Any:
 def _passages(where: str, found: Any) -> list[str]:
     listed = found.get("passages") if isinstance(found, dict) else None
     if not isinstance(listed, list):
-        raise ValueError(f"{where}: got {notation.dumps(found, ensure_ascii=False):.60}; {SHAPE}")
-    texts = [_text(f"{where}.passages[{n}]", one.get("passage") if isinstance(one, dict) else one) for n, one in enumerate(listed)]
-    return [text for text in texts if text.strip()]
-
+        raise ValueError(f"{where}: got {_short(found)}; {SHAPE}")
+    return [_text(f"{where}.passages[{n}]", one.get("passage") if isinstance(one, dict) else one) for n, one in enumerate(listed)]
 
 def _text(where: str, found: Any) -> str:
     if not isinstance(found, str):
-        raise ValueError(f"{where}: got {notation.dumps(found, ensure_ascii=False):.60}, wanted a text; {SHAPE}")
+        raise ValueError(f"{where}: got {_short(found)}, wanted a text; {SHAPE}")
+    if any("\ud800" <= one <= "\udfff" for one in found):
+        raise ValueError(f"{where}: got {_short(found)}, which holds half a character (a lone surrogate); write it anew")
     return found
+
+
+def _short(found: Any) -> str:
+    return f"{ascii(found) if isinstance(found, str) else notation.dumps(found):.60}"

@@ -17,6 +17,7 @@ Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT")]
 Whole = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 Words = Annotated[tuple[str, ...], tyro.conf.arg(metavar="TEXT")]
 Switch = tyro.conf.FlagCreatePairsOff[bool]
+WRITE, SCORE = "flaxgen write 床前明月光", "flaxgen score 床前明月光，疑是地上霜。"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,7 @@ def write(
         debug: Show the whole trace of an error.
     """
     search = _search(beams, samples, seed, exact)
-    text = terminal.given(prompt, file)
+    text = terminal.given(prompt, file, WRITE)
     writer = _writer(model, longer=longer)
     wishes = {"tokens": tokens, "rule": rule.changed(_drawn_by(writer, beams)), "seed": seed, "exact": exact, **search}
     if json:
@@ -151,9 +152,10 @@ def score(
     if json and by_position:
         raise ValueError("--by-position prints a table, not JSON; leave out one of the two")
     if by_position:
-        _print_by_position([terminal.given(text, None) for text in texts] or [terminal.given(None, file)], model, png)
+        _print_by_position([terminal.given(text, None, SCORE) for text in texts] or [terminal.given(None, file, SCORE)], model, png)
         return
-    lines = [terminal.given(text, None) for text in texts] or [line for line in terminal.given(None, file).split("\n") if line.strip()]
+    lines = [terminal.given(text, None, SCORE) for text in texts]
+    lines = lines or [line for line in terminal.given(None, file, SCORE).split("\n") if line.strip()]
     writer = _writer(model)
     with terminal.waiting("reading"):
         scores = writer.score(lines)

@@ -3,7 +3,7 @@
 import dataclasses
 import importlib.resources
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -78,17 +78,53 @@ class Couplets:
         Punctuation stays where it is, blanks are dropped. rules: by default all of antithesis.Rules. There may be fewer answers than asked
         for where the rules allow no more, and ValueError where they allow none.
         """
+        if isinstance(line, str):
+            (answer,) = self.each([line], best=best, rules=rules, alternatives=alternatives)
+            if isinstance(answer, ValueError):
+                raise answer
+            return answer
+        if not isinstance(line, Sequence):
+            raise ValueError(f"line={line!r:.40}: wanted the upper line of a couplet, such as 晚风摇树树还挺, or a list of such lines")
+        answers = self.each(line, best=best, rules=rules, alternatives=alternatives)
+        for number, answer in enumerate(answers):
+            if isinstance(answer, ValueError):
+                raise ValueError(f"line {number}: {answer}")
+        return answers
+
+    def each(
+        self, lines: Sequence[str], *, best: int = 1, rules: Rules | None = None, alternatives: int = 0
+    ) -> list[list[Couplet] | ValueError]:
+        """As a call with a list of lines; where one cannot be answered, the error that says why stands in its place."""
         for name, value, least in (("best", best, 1), ("alternatives", alternatives, 0)):
             if type(value) is not int or value < least:
                 raise ValueError(f"{name}={value!r}: wanted a whole number of at least {least}")
         rules = Rules() if rules is None else rules
         if not isinstance(rules, Rules):
             raise ValueError(f"rules={rules!r}: wanted flaxgen.text.antithesis.Rules, such as Rules(tones=False)")
-        alone = isinstance(line, str)
-        lines = [_checked(number, one) for number, one in enumerate([line] if alone else line)]
         fits = _Fits(self._character_V, self._open_V, rules)
-        answers = [self._answers(*pair, fits, best, alternatives) for pair in zip(lines, self.log_probs(lines), strict=True)]
-        return answers[0] if alone else answers
+        found = [_caught(self._checked, line) for line in lines]
+        sound = [number for number, line in enumerate(found) if isinstance(line, str)]
+        for number, log_prob_TV in zip(sound, self.log_probs([found[number] for number in sound]), strict=True):
+            found[number] = _caught(self._answers, found[number], log_prob_TV, fits, best, alternatives)
+        return found
+
+    def _checked(self, line: str) -> str:
+        """The line without blanks."""
+        if not isinstance(line, str):
+            raise ValueError(f"got {line!r:.40}, wanted a text")
+        if "\n" in line.strip():
+            raise ValueError(f"{line!r:.40} has several lines; give a list of lines")
+        found = "".join(one for one in line if not one.isspace() and not characters.is_dropped(one))
+        own = [one for one in found if antithesis.is_open(one)]
+        if not own:
+            raise ValueError(f"{line!r:.40} holds no character to answer; give the upper line of a couplet, such as 晚风摇树树还挺")
+        if len(found) > LONGEST:
+            raise ValueError(
+                f"{len(found)} characters, at most {LONGEST} are answered ({TRAINED} were trained); give its clauses one by one"
+            )
+        if all(map(self._is_unknown, own)):
+            raise ValueError(f"{line!r:.40}: the model knows none of its characters; give a line in Simplified Chinese, or another model")
+        return found
 
     def log_probs(self, lines: Sequence[str]) -> list[np.ndarray]:
         """For every line the log_prob_TV of the character below each of its own; lines of one length are read together."""
@@ -120,8 +156,11 @@ class Couplets:
                 f"{upper!r}: no lower line of the model's {self._open_V.sum()} characters obeys {fits.rules}; leave out some rules"
             )
         likeliest = [self._likeliest(score_V, alternatives) for score_V in score_TV]
-        unknown = "".join(dict.fromkeys(one for one in upper if antithesis.is_open(one) and self.text.encode(one) == [0]))
-        return [Couplet(upper, self._spelt(upper, groups, items), score, likeliest, unknown) for score, items in found]
+        unknown = "".join(dict.fromkeys(one for one in upper if self._is_unknown(one)))
+        return [Couplet(upper, self._spelt(upper, groups, items), float(score), likeliest, unknown) for score, items in found]
+
+    def _is_unknown(self, character: str) -> bool:
+        return antithesis.is_open(character) and self.text.encode(character) == [0]
 
     def _spelt(self, upper: str, groups: list[list[int]], items: list[int]) -> str:
         line = list(upper)
@@ -167,19 +206,9 @@ def _groups(upper: str, rules: Rules) -> list[list[int]]:
     return list(found.values())
 
 
-def _checked(number: int, line: str) -> str:
-    """The line without blanks."""
-    if not isinstance(line, str):
-        raise ValueError(f"line {number}: got {line!r:.40}, wanted a text")
-    if "\n" in line.strip():
-        raise ValueError(f"line {number}: {line!r:.40} has several lines; give a list of lines")
-    found = "".join(one for one in line if not one.isspace() and not characters.is_dropped(one))
-    if not any(map(antithesis.is_open, found)):
-        raise ValueError(
-            f"line {number}: {line!r:.40} holds no character to answer; give the upper line of a couplet, such as 晚风摇树树还挺"
-        )
-    if len(found) > LONGEST:
-        raise ValueError(
-            f"line {number}: {len(found)} characters, at most {LONGEST} are answered ({TRAINED} were trained); give its clauses one by one"
-        )
-    return found
+def _caught(make: Callable[..., Any], *given: Any) -> Any:
+    """What is made of the given things, or the ValueError that says why it cannot be."""
+    try:
+        return make(*given)
+    except ValueError as error:
+        return error

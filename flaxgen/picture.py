@@ -50,6 +50,15 @@ MISSING = "\U0010fffe"  # no character, so every font shows its empty box for it
 COLUMN = 12  # characters of one column; a longer line takes several
 
 
+def check(font: pathlib.Path | None) -> None:
+    """ValueError or ImportError where no picture can be drawn, for want of pillow or of a font."""
+    try:
+        import PIL  # noqa: F401
+    except ImportError:
+        raise ImportError('the picture needs pillow; install it with pip install "flaxgen[pictures]"') from None
+    _face(font, size=96)
+
+
 def draw(upper: str, lower: str, target: pathlib.Path, *, ink: Ink = "black", font: pathlib.Path | None = None, size: int = 96) -> None:
     """Writes a PNG of the couplet to `target`; punctuation is left out, as on paper.
 
@@ -58,10 +67,9 @@ def draw(upper: str, lower: str, target: pathlib.Path, *, ink: Ink = "black", fo
     """
     if ink not in get_args(Ink):
         raise ValueError(f"ink={ink!r}: wanted one of {', '.join(map(repr, get_args(Ink)))}")
-    try:
-        from PIL import Image
-    except ImportError:
-        raise ImportError('the picture needs pillow; install it with pip install "flaxgen[pictures]"') from None
+    check(font)
+    from PIL import Image
+
     face = _face(font, size)
     right, left = (_columns(line) for line in (upper, lower))
     _check_glyphs(face, "".join(right + left))
@@ -115,7 +123,7 @@ def _face(path: pathlib.Path | None, size: int):
     for file, index in [(path, 0)] if path is not None else found():
         try:
             return ImageFont.truetype(str(file), size, index=index)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise ValueError(f"the font {file} cannot be read ({error}); name a .ttf, .otf or .ttc file") from None
     raise ValueError(
         'no font with Chinese characters was found; pip install "flaxgen[pictures]" brings one, so does apt install fonts-lxgw-wenkai '

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 
 
-def given(prompt: str | None, file: pathlib.Path | None) -> str:
-    """The text of the argument, the file or standard input, whichever there is."""
+def given(prompt: str | None, file: pathlib.Path | None, example: str) -> str:
+    """The text of the argument, the file or standard input, whichever there is; the example is what to write where there is none."""
     if prompt is not None and file is not None:
         raise ValueError("both a text and --file are given; keep one of them")
     if file is not None:
@@ -20,7 +20,7 @@ def given(prompt: str | None, file: pathlib.Path | None) -> str:
             raise ValueError(f"--file {file} cannot be read ({error.strerror}); name a text file") from None
     elif prompt is None:
         if sys.stdin.isatty():
-            raise ValueError("no text given; write it behind the command, name a --file, or pipe it in:  flaxgen write 床前明月光")
+            raise ValueError(f"no text given; write it behind the command, name a --file, or pipe it in:  {example}")
         raw = sys.stdin.buffer.read()
     else:
         raw = os.fsencode(prompt)
@@ -29,7 +29,7 @@ def given(prompt: str | None, file: pathlib.Path | None) -> str:
     except UnicodeDecodeError as error:
         raise ValueError(f"the text is not UTF-8 (byte {error.start} of {len(raw)}); save it as UTF-8 first") from None
     if not text.strip():
-        raise ValueError("the text is empty; give the model something to continue, such as 床前明月光")
+        raise ValueError(f"the text is empty; give one, such as:  {example}")
     return text if prompt is not None else text.rstrip("\n")
 
 
@@ -64,6 +64,17 @@ def waiting(what: str) -> Iterator[None]:
 
     with console.Console(stderr=True).status(f"{what} …") if sys.stderr.isatty() else contextlib.nullcontext():
         yield
+
+
+def check_target(option: str, path: pathlib.Path) -> None:
+    """ValueError where no file can be written there, before the work for it is done."""
+    folder = path.absolute().parent
+    if path.is_dir():
+        raise ValueError(f"{option} {path} is a folder; name the file to write")
+    if not folder.is_dir():
+        raise ValueError(f"{option} {path}: there is no folder {folder}; make it first, or name another file")
+    if not os.access(path if path.exists() else folder, os.W_OK):
+        raise ValueError(f"{option} {path} cannot be written (no permission); name another file")
 
 
 def show(text: str) -> None:

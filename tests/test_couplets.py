@@ -127,6 +127,11 @@ def test_no_answer_ever_holds_the_unknown_one_a_letter_or_a_reserved_row(writer)
         ("天" * 65, {}, "65 characters, at most 64"),
         ("天地\n山水", {}, "several lines"),
         ([3], {}, "line 0: got 3"),
+        (["天", "龘"], {}, "line 1: '龘': the model knows none of its characters"),
+        ("龘，靐", {}, "^'龘，靐': the model knows none of its characters"),
+        (5, {}, "line=5: wanted the upper line"),
+        (None, {}, "line=None"),
+        ("天", {"best": 1.5}, "best=1.5"),
         ("天", {"best": 0}, "best=0"),
         ("天", {"best": True}, "best=True"),
         ("天", {"alternatives": -1}, "alternatives=-1"),
@@ -136,6 +141,12 @@ def test_no_answer_ever_holds_the_unknown_one_a_letter_or_a_reserved_row(writer)
 def test_what_cannot_be_answered_is_refused_in_words(writer, line, options, says):
     with pytest.raises(ValueError, match=says):
         writer(line, **options)
+
+
+def test_a_line_that_cannot_be_answered_is_told_in_its_place_and_the_others_are_answered(writer):
+    found = writer.each(["天地", "龘", None, "山水"])
+    assert [type(one) for one in found] == [list, ValueError, ValueError, list]
+    assert found[0] == writer("天地") and found[3] == writer("山水") and type(found[0][0].score) is float
 
 
 def test_a_folder_holds_a_couplet_writer(writer, tmp_path):
@@ -161,7 +172,7 @@ def test_damaged_weights_are_said(writer):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.text("天地风雨花树看龘A，。", min_size=1, max_size=6).filter(lambda line: any(map(antithesis.is_open, line))))
+@given(st.text("天地风雨花树看龘A，。", min_size=1, max_size=6).filter(lambda line: set(line) - set("龘，。")))
 def test_no_rule_is_ever_broken_whatever_the_upper_line(line):
     for answer in everything()(line, best=2):
         assert couplet.broken(line, answer.text) == set()
@@ -183,7 +194,7 @@ def test_the_bundled_model_answers_the_articles_prompts_by_the_rules():
 def test_a_thousand_test_lines_have_no_copied_character_and_no_broken_rule(shared):
     folder = shared / "data" / "couplet"
     lines = ["".join(line.split()) for line in (folder / "test_in.txt").read_text(encoding="utf-8").splitlines()[:1000]]
-    seen = single.Single.build((folder / "test_out.txt").read_text(encoding="utf-8").splitlines())
+    seen = single.Single.build([*lines, *(folder / "test_out.txt").read_text(encoding="utf-8").splitlines()], least=1)
     pairs = [(several[0].upper, several[0].text) for several in made("".join(seen.tokens[1:]))(lines)]
     assert couplet.copies(pairs) == 0 and couplet.violations(pairs)["any"] == 0
 
@@ -225,6 +236,20 @@ def test_several_answers_come_with_scores_and_alternatives(command, writer):
     assert rows[4].startswith(f"  春  {answers[0].alternatives[0][0][0]} 0.")
 
 
+def test_lines_of_a_file_that_cannot_be_answered_are_told_by_number_and_the_others_are_answered(command, writer, tmp_path):
+    (tmp_path / "upper.txt").write_text("天地\n\n龘\n山水\n", encoding="utf-8")
+    code, out, err = command("--file", tmp_path / "upper.txt")
+    assert code == 0 and out.split() == ["天地", writer("天地")[0].text, "山水", writer("山水")[0].text]
+    assert f"{tmp_path}/upper.txt line 3: '龘': the model knows none" in err and "1 of 3 lines are not answered" in err
+    code, out, err = command(stdin="\n龘\n")
+    assert code == 2 and out == "" and "line 2: '龘'" in err
+
+
+def test_help_reads_well_where_rules_are_switched_off(command):
+    code, out, _ = command("--help")
+    assert code == 0 and "[LINE ...]" in out and "(by default asked for)" in out and "(default: True)" not in out
+
+
 def test_rules_are_switched_off_one_by_one(command, writer):
     every = [f"--no-{name}" for name in SWITCHES]
     assert command("天地风雨花", *every)[1].split()[1] == writer("天地风雨花", rules=couplets.ARTICLE)[0].text
@@ -257,6 +282,10 @@ def test_the_command_draws_a_picture(command, tmp_path):
         (["天地", "--png", "a.jpg"], "ends in .png"),
         (["天地", "--best", "0"], "best=0"),
         (["天" * 65], "at most 64"),
+        (["天地", "龘"], "line 2: '龘': the model knows none"),
+        (["天地", "--png", "."], "ends in .png"),
+        (["天地", "--png", "no/such/a.png"], "there is no folder"),
+        (["天地", "--png", "a.png", "--font", "no.ttf"], "the font no.ttf cannot be read"),
     ],
 )
 def test_a_mistake_on_the_command_line_is_answered_in_words(command, words, says):

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ from flaxgen.text import single
 from train import shuffle as order
 
 Batch = dict[str, np.ndarray]
+_upper_lines = re.compile(r"(?P<head>(.*[._-])?)in\.txt(?P<end>(\.gz)?)")  # in.txt, train_in.txt.gz; not train.txt, which is a table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,15 +108,15 @@ def _lines(words: str) -> Iterator[tuple[str, str]]:
             f"no couplets at {words or 'data='}; give data=FILE of lines `upper<TAB>lower`, or a folder with in.txt and out.txt. "
             "Couplets of verse come from `python -m train prepare-couplets`"
         )
-    head, middle, end = path.name.rpartition("in.txt")
-    if not middle or end not in ("", ".gz"):
+    named = _upper_lines.fullmatch(path.name)
+    if not named:
         for number, line in enumerate(_text(path), 1):
             upper, tab, lower = line.partition("\t")
-            if not tab or "\t" in lower:
+            if line.strip() and (not tab or "\t" in lower):
                 raise ValueError(f"{path} line {number}: wanted `upper<TAB>lower`, got {line[:60]!r}")
             yield upper, lower
         return
-    other = path.with_name(f"{head}out.txt{end}")
+    other = path.with_name(f"{named['head']}out.txt{named['end']}")
     if not other.is_file():
         raise ValueError(f"{path} holds upper lines, but {other} is not there; put the lower lines there, one for each")
     uppers, lowers = _text(path), _text(other)
@@ -128,11 +130,10 @@ def _lines(words: str) -> Iterator[tuple[str, str]]:
 
 
 def _text(path: pathlib.Path) -> Iterator[str]:
-    """The lines of a UTF-8 file, gzipped by its name; empty ones at the end are left out by `pairs`."""
+    """The lines of a UTF-8 file, gzipped by its name."""
     with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8-sig", newline="\n") as file:
         try:
             for line in file:
-                if line.strip() or path.name.rpartition("in.txt")[1] or path.name.rpartition("out.txt")[1]:
-                    yield line.rstrip("\r\n")
+                yield line.rstrip("\r\n")
         except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
             raise ValueError(f"{path}: {error}; wanted UTF-8 text, or that gzipped under a name that ends with .gz") from None

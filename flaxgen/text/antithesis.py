@@ -19,8 +19,8 @@ class Rules:
     tones: at every beat but the last of the line, the tone opposes the upper line's. ends: the line ends level (平) where the upper one
     ends oblique (仄), as it should; and oblique where the upper one has a level reading only. repeats: characters are equal at two places
     of the lower line just where they are in the upper line. fresh: no character of the upper line stands anywhere in the lower one.
-    book: what says the tones. A character of both tones, or of none known, asks nothing of the one below; in the lower line it fits where
-    one of its readings does.
+    book: what says the tones. A character of both tones, or of none known, asks nothing of the one below, except at the end of the line,
+    where `ends` asks for a level one all the same; in the lower line it fits where one of its readings does.
     """
 
     tones: bool = True

@@ -39,6 +39,15 @@ def test_a_table_two_files_a_folder_and_their_gzips_are_read_alike(tmp_path):
         assert list(couplets.pairs(str(words), longest=16)) == LINES
 
 
+def test_a_table_may_have_a_name_that_ends_in_in_and_hold_empty_lines(tmp_path):
+    for name in ("train.txt", "main.txt", "plain.txt"):
+        (tmp_path / name).write_text("一二\t三四\n\n五\t六\n", encoding="utf-8")
+        assert list(couplets.pairs(str(tmp_path / name), longest=16)) == [("一二", "三四"), ("五", "六")]
+    (tmp_path / "main.txt").write_text("一二\t三四\n\n五六\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="line 3: wanted"):
+        list(couplets.pairs(str(tmp_path / "main.txt"), longest=16))
+
+
 def test_sides_of_two_lengths_and_long_ones_are_left_out(tmp_path):
     words = written(tmp_path / "a.tsv", [("一二", "三"), ("一二三", "四五六"), ("", ""), ("一", "二")])
     assert list(couplets.pairs(words, longest=2)) == [("一", "二")]

@@ -19,13 +19,17 @@ Longer = Literal["cut", "refuse"]
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """A question with its passages as tokens, cut to what is read. own: of each passage alone; cut: the passages that are not whole."""
+    """A question with its passages as tokens, cut to what is read.
+
+    own: of each passage alone. cut: the passages that are not whole; question_cut: whether the question is not.
+    """
 
     question: str
     passages: tuple[str, ...]
     own: tuple[tuple[int, ...], ...]
     rows: tuple[list[int], ...]
     cut: tuple[int, ...]
+    question_cut: bool
 
 
 class Size(NamedTuple):
@@ -36,9 +40,11 @@ class Size(NamedTuple):
 
 def ask(text: Any, question: str, given: Sequence[str], form: passages.Form, lengths: passages.Lengths, longer: Longer) -> Asked:
     """ValueError where nothing is asked, there is nothing to read, or something is too long that may not be cut."""
-    if not isinstance(question, str) or not question.strip():
-        raise ValueError(f"question={question!r}: it is empty; ask something")
-    if isinstance(given, str) or not all(isinstance(passage, str) for passage in given):
+    if not isinstance(question, str):
+        raise ValueError(f"question={question!r:.60}: wanted a text")
+    if not question.strip():
+        raise ValueError(f"question={question!r:.60}: it is empty; ask something")
+    if isinstance(given, str) or not isinstance(given, Sequence) or not all(isinstance(passage, str) for passage in given):
         raise ValueError(f"passages={given!r:.60}: wanted a list of texts; for a single one, a list of one")
     if not any(passage.strip() for passage in given):
         raise ValueError(f"{len(given)} passages with text in none of them; give at least one to read the answer from")
@@ -50,11 +56,12 @@ def ask(text: Any, question: str, given: Sequence[str], form: passages.Form, len
     cut = tuple(n for n, ids in enumerate(own) if len(ids) > room)
     if longer == "refuse" and cut:
         raise ValueError(f"passage {cut[0]} has {len(own[cut[0]])} tokens, wanted at most {room}; split it into several")
-    if longer == "refuse" and len(asked) > lengths.question - 1:
+    question_cut = len(asked) > lengths.question - 1
+    if longer == "refuse" and question_cut:
         raise ValueError(f"the question has {len(asked)} tokens, wanted at most {lengths.question - 1}; ask more briefly")
     row = {"causal": passages.causal, "filled": passages.filled}[form]
     rows = tuple(row(text, asked, ids, lengths) for ids in own)
-    return Asked(question, tuple(given), tuple(tuple(ids[:room]) for ids in own), rows, cut)
+    return Asked(question, tuple(given), tuple(tuple(ids[:room]) for ids in own), rows, cut, question_cut)
 
 
 def blocks(ready: Sequence[Asked], most: int) -> Iterator[tuple[Size, list[int]]]:

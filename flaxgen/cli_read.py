@@ -102,6 +102,8 @@ def _asked(question: str | None, passage: tuple[str, ...], file: pathlib.Path | 
     """The questions and their passages; ValueError where there are none, or in two places."""
     if passage and file is not None:
         raise ValueError("both --passage and --file are given; keep one of them")
+    if question is not None and not question.strip():
+        raise ValueError("the question is empty; ask something, such as 谁写了红楼梦？")
     if question is not None:
         question = terminal.given(question, None, EXAMPLE)
     if not passage and file is None and sys.stdin.isatty():
@@ -144,6 +146,7 @@ def _passages(where: str, found: Any) -> list[str]:
         raise ValueError(f"{where}: got {_short(found)}; {SHAPE}")
     return [_text(f"{where}.passages[{n}]", one.get("passage") if isinstance(one, dict) else one) for n, one in enumerate(listed)]
 
+
 def _text(where: str, found: Any) -> str:
     if not isinstance(found, str):
         raise ValueError(f"{where}: got {_short(found)}, wanted a text; {SHAPE}")
@@ -153,4 +156,5 @@ def _text(where: str, found: Any) -> str:
 
 
 def _short(found: Any) -> str:
-    return f"{ascii(found) if isinstance(found, str) else notation.dumps(found):.60}"
+    shown = notation.dumps(found, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+    return f"{shown:.60}"

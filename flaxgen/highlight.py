@@ -46,12 +46,16 @@ def facts(answer) -> str:
     """How sure the answer is and where it stands, in words."""
     where = "" if answer.passage is None else f" · passage {answer.passage + 1} of {len(answer.passages)}"
     span = "" if answer.span is None else f", characters {answer.span[0]} to {answer.span[1]}"
-    cut = f" · not read to the end: {', '.join(str(number + 1) for number in answer.cut)}" if answer.cut else ""
+    parts = [*(["the question"] if answer.question_cut else []), *(f"passage {number + 1}" for number in answer.cut)]
+    cut = f" · not read to the end: {', '.join(parts)}" if parts else ""
     return f"confidence {answer.confidence:.1%}{where}{span}{cut}"
 
 
 def text(answer, marks: tuple[str, str] = ("", "")):
-    """The same as text of `rich`: the answer, and the supporting passage with the answer in another colour and between `marks`."""
+    """The same as text of `rich`: the answer, and the supporting passage with the answer in another colour and between `marks`.
+
+    marks: for where colours are not seen.
+    """
     from rich.text import Text
 
     made = Text()

@@ -27,7 +27,7 @@ class Answer:
     probable silence is to the passage that is least sure of it. `filled` answers have the mean over tokens in place of the whole.
     score: what answers were compared by, the sum of log votes over tokens, or the votes of the passages that filled in this answer.
     chances: the confidence of each passage in this answer. dismissed: passages that said at once they have none. cut: those not read to
-    their end.
+    their end; question_cut: whether the question was not.
     """
 
     text: str
@@ -40,6 +40,7 @@ class Answer:
     chances: tuple[float, ...]
     dismissed: tuple[int, ...]
     cut: tuple[int, ...]
+    question_cut: bool = False
 
     @property
     def quote(self) -> str:
@@ -77,6 +78,8 @@ class Reader:
             raise Mismatch("this model has no vocabulary, so it cannot read; convert it with --vocab FILE")
         for name in ("[CLS]", "[SEP]", *(["[MASK]"] if form == "filled" else [])):
             passages.control(text, name)
+        if lengths is not None and not isinstance(lengths, passages.Lengths):
+            raise ValueError(f"lengths={lengths!r}: wanted flaxgen.text.passages.Lengths, such as Lengths(256, 64, 32)")
         self.lengths = lengths or _scaled(model.config)
         if model.config.position == "learned" and self.lengths.row > model.config.positions:
             raise ValueError(f"{self.lengths} make rows of {self.lengths.row} tokens; the model has {model.config.positions}: lower them")
@@ -90,7 +93,11 @@ class Reader:
 
         dtype: of its weights, as in flaxgen.load. settings: as of Reader.
         """
-        return cls(*weights.load(folder, dtype=dtype), **trained(weights.describe(folder)) | settings)
+        model, params, text = weights.load(folder, dtype=dtype)
+        try:
+            return cls(model, params, text, **trained(weights.describe(folder)) | settings)
+        except Mismatch as error:
+            raise Mismatch(f"{folder} cannot read: {error}. Readers are trained by python -m train reading") from None
 
     def __call__(
         self,
@@ -107,7 +114,11 @@ class Reader:
         """
         if isinstance(question, str):
             return next(self.answers([(question, passages)], mode=mode, beams=beams))
-        if isinstance(passages, str) or len(question) != len(passages):
+        if not isinstance(question, Sequence):
+            raise ValueError(f"question={question!r:.60}: wanted a text, or a list of them")
+        if isinstance(passages, str) or not isinstance(passages, Sequence):
+            raise ValueError(f"passages={passages!r:.60}: wanted a list of texts for each of {len(question)} questions")
+        if len(question) != len(passages):
             raise ValueError(f"{len(question)} questions and {len(passages)} lists of passages; wanted one list for each question")
         return list(self.answers(list(zip(question, passages, strict=True)), mode=mode, beams=beams))
 
@@ -115,6 +126,8 @@ class Reader:
         """The answers to (question, passages), in their order; questions of like sizes are read together, and none compiles anew."""
         if mode not in ("extractive", "generative"):
             raise ValueError(f'mode={mode!r}: wanted "extractive" or "generative"')
+        if type(beams) is not int or beams < 1:
+            raise ValueError(f"beams={beams!r}: wanted a whole number of at least 1")
         if self.form == "filled" and beams != 1:
             raise ValueError(f"beams={beams} of a reader that fills answers in at once; leave it at 1")
         ready = [self._asked(number, len(asked), *each) for number, each in enumerate(asked)]
@@ -178,7 +191,9 @@ class Reader:
         return self._answer(asked, text, best, self._span(asked, best, each[best]), scores[best], **facts)
 
     def _answer(self, asked: asking.Asked, text: str, passage, span, confidence: float, **facts) -> Answer:
-        return Answer(text, asked.question, asked.passages, passage, span, confidence, cut=asked.cut, **facts)
+        return Answer(
+            text, asked.question, asked.passages, passage, span, confidence, cut=asked.cut, question_cut=asked.question_cut, **facts
+        )
 
     def _span(self, asked: asking.Asked, passage: int, ids: list[int]) -> tuple[int, int] | None:
         """Where tokens stand in a passage, in characters."""

@@ -102,6 +102,9 @@ def test_a_passage_that_is_too_long_is_cut_and_the_answer_tells_or_it_is_refused
     strict = reader.Reader(made.model, made.params, TEXT, lengths=LENGTHS, longer="refuse")
     with pytest.raises(ValueError, match="passage 1 has 18 tokens, wanted at most 16; split it"):
         strict(QUESTION, ["日", long])
+    asked = long[:8]
+    assert made(asked, ["日"]).question_cut and not one.question_cut
+    assert "not read to the end: the question" in highlight.facts(made(asked, ["日"]))
     with pytest.raises(ValueError, match="the question has 8 tokens, wanted at most 7"):
         strict(long[:8], ["日"])
 
@@ -117,6 +120,10 @@ def test_a_passage_that_is_too_long_is_cut_and_the_answer_tells_or_it_is_refused
         (QUESTION, ["天"] * 65, "65 passages, wanted at most 64"),
         ([QUESTION, ""], [GIVEN, GIVEN], "question 1: question='': it is empty"),
         ([QUESTION], [GIVEN, GIVEN], "1 questions and 2 lists of passages"),
+        (None, GIVEN, "question=None: wanted a text"),
+        ([3], [GIVEN], "question=3: wanted a text"),
+        (QUESTION, None, "passages=None: wanted a list of texts"),
+        ([QUESTION], 5, "passages=5: wanted a list of texts for each of 1 questions"),
     ],
 )
 def test_what_cannot_be_answered_is_refused(made, question, given, message):
@@ -129,6 +136,10 @@ def test_settings_that_mean_nothing_are_refused(made):
         made(QUESTION, GIVEN, mode="abstract")
     with pytest.raises(ValueError, match="beams=31: wanted 1 to 30"):
         made(QUESTION, GIVEN, beams=len(TEXT))
+    with pytest.raises(ValueError, match=r"beams=1\.5: wanted a whole number"):
+        made(QUESTION, GIVEN, beams=1.5)
+    with pytest.raises(ValueError, match=r"lengths=\(18, 8, 5\): wanted"):
+        reader.Reader(*model(), TEXT, lengths=(18, 8, 5))
     with pytest.raises(ValueError, match=r'form=.other.*wanted "causal" or "filled"'):
         reader.Reader(*model(), TEXT, form="other")
 
@@ -252,6 +263,31 @@ def test_a_file_of_questions_is_answered_whole(command, made, folder, tmp_path):
     assert "longer than the model reads, and cut: passage 1" in err
 
 
+def test_passages_keep_the_numbers_of_the_users_list(command, made, folder, tmp_path):
+    (tmp_path / "passages.txt").write_text(f"日月\n\n{GIVEN[0]}\n", encoding="utf-8")
+    (tmp_path / "passages.json").write_text(json.dumps(["日月", "", GIVEN[0]]), encoding="utf-8")
+    for name in ("passages.txt", "passages.json"):
+        told = json.loads(command(QUESTION, "--model", folder, "--file", tmp_path / name, "--json")[1])
+        assert len(told["chances"]) == 3 and told["passage"] == made(QUESTION, ["日月", "", GIVEN[0]]).passage
+
+
+@pytest.mark.parametrize(
+    ("facts", "marked"),
+    [({}, False), ({"NO_COLOR": "1"}, True), ({"TERM": "dumb"}, True), ({"FORCE_COLOR": ""}, True)],
+)
+def test_the_answer_is_marked_wherever_colours_are_not_seen(command, made, folder, monkeypatch, facts, marked):
+    for name, value in ({"FORCE_COLOR": "1", "TERM": "xterm", "COLORTERM": "truecolor"} | facts).items():
+        monkeypatch.setenv(name, value)
+    out = command(QUESTION, "--model", folder, "--passage", *GIVEN)[1]
+    assert ("【" in out) == marked
+
+
+def test_a_model_that_cannot_read_is_refused_by_its_folder(command, tmp_path):
+    flaxgen.save(tmp_path / "lm", *model(segments=0), TEXT)
+    code, _, err = command(QUESTION, "--model", tmp_path / "lm", "--passage", "天")
+    assert code == 6 and f"{tmp_path}/lm cannot read" in err and "python -m train reading" in err
+
+
 @pytest.mark.parametrize(
     ("words", "content", "message"),
     [
@@ -263,6 +299,11 @@ def test_a_file_of_questions_is_answered_whole(command, made, folder, tmp_path):
         ((QUESTION, "--file"), '[{"question": "a", "passages": []}]', "has questions of its own"),
         (("--file",), '["天"]', "no question given"),
         (("--file",), '[{"question": 3, "passages": []}]', "[0].question: got 3, wanted a text"),
+        (("--file",), '[{"question": "a", "passages": ["b"]}, {"passages": []}]', "given.json[1] has no question"),
+        (("--file",), '[{"question": " ", "passages": ["b"]}]', "[0].question is empty"),
+        ((QUESTION, "--file"), '["天", "\\ud800"]', "which holds half a character (a lone surrogate)"),
+        ((QUESTION, "--html", "no/such/page.html", "--model", "x", "--file"), '["天"]', "there is no folder"),
+        ((QUESTION, "--html", ".", "--model", "x", "--file"), '["天"]', "is a folder"),
         ((QUESTION, "--file"), '["天"]', "no --model given, and no reader comes with flaxgen"),
     ],
 )

@@ -7,6 +7,7 @@ import dataclasses
 import re
 from typing import Literal
 
+from flaxgen.errors import Mismatch
 from flaxgen.text import wordpiece
 
 Form = Literal["causal", "filled"]
@@ -59,7 +60,7 @@ def room(form: Form, lengths: Lengths) -> int:
 def control(text: wordpiece.WordPiece, name: str) -> int:
     """The id of a control token that rows are made with."""
     if getattr(text, "kind", None) != "wordpiece" or name not in text.control:
-        raise ValueError(
+        raise Mismatch(
             f"the vocabulary has no {name}, which a reader needs; take a WordPiece one with [CLS], [SEP] and, to fill in, [MASK]"
         )
     return text.control[name]

@@ -6,6 +6,7 @@ import pytest
 
 import flaxgen
 from flaxgen.models import config as sizes
+from flaxgen.models import gated, gated_config, t5, t5_config
 from flaxgen.text import bytepair, wordpiece
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"天地玄黄宇宙洪荒日月盈，。", "sun", "##ny", "day")
@@ -129,6 +130,18 @@ def test_a_request_that_cannot_be_met_says_why(writer, call, words):
 def test_a_model_without_a_vocabulary_says_how_to_get_one(writer):
     with pytest.raises(flaxgen.CheckpointError, match="--vocab"):
         flaxgen.Writer(writer.model, writer.params, None)
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        (gated.Gated(gated_config.Config(9)), r"a Gated does not continue texts.*flaxgen\.Couplets"),
+        (t5.T5(t5_config.Config(9, 6, 1, 1, 6, 8, "relu", "tied")), r"a T5 does not continue texts.*flaxgen\.chains\.seq2seq"),
+    ],
+)
+def test_a_model_that_does_not_write_is_refused_with_what_runs_it(model, words):
+    with pytest.raises(flaxgen.CheckpointError, match=words):
+        flaxgen.Writer(model, {}, wordpiece.WordPiece(WORDS))
 
 
 def test_deep_models_are_dispatched_layer_by_layer_on_a_cpu():

@@ -3,7 +3,6 @@
 from functools import partial
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from flaxgen.models.config import Config
@@ -63,7 +62,7 @@ class Block(nn.Module):
         attend = attention.Attention(c.heads, c.init_range, bias, name="attend")
         mlp = blocks.MLP(c.hidden, c.activation, c.init_range, bias, name="mlp")
         norm_0, norm_1 = (norm(c, f"norm_{i}") for i in range(2))
-        keys = [None, None] if key_B is None else [jax.vmap(partial(jax.random.fold_in, data=i))(key_B) for i in range(2)]
+        keys = [blocks.keys(key_B, number) for number in range(2)]
         drop = partial(blocks.dropout, rate=c.dropout)
         attended_BTD, buffer = attend(norm_0(x_BTD) if c.wiring == "pre" else x_BTD, buffers, sight)
         h_BTD = x_BTD + drop(attended_BTD, keys[0])

@@ -15,20 +15,6 @@ from flaxgen.protocols import Array
 Caches = tuple[attention.Cache, ...]
 
 
-class Norm(nn.Module):
-    """x / sqrt(mean of x^2 + epsilon) * scale over the last axis, in float32 (Zhang & Sennrich 2019)."""
-
-    epsilon: float
-
-    @nn.compact
-    def __call__(self, x_BTD: Array) -> Array:
-        scale_D = self.param("scale", nn.initializers.ones, x_BTD.shape[-1:])
-        wide_BTD = x_BTD.astype(jnp.float32)
-        square_BT1 = jnp.square(wide_BTD).mean(axis=-1, keepdims=True)
-        y_BTD = wide_BTD * jax.lax.rsqrt(square_BT1 + self.epsilon) * scale_D.astype(jnp.float32)[None, None]
-        return y_BTD.astype(x_BTD.dtype)
-
-
 class MLP(nn.Module):
     """down(relu(up(x))), or down(gelu(gate(x)) * up(x))."""
 
@@ -56,14 +42,14 @@ class Block(nn.Module):
         c = self.config
         self.attend = relative.Attention(c.width, c.heads, c.head_width)
         self.mlp = MLP(c)
-        self.norm_0, self.norm_1 = Norm(c.epsilon), Norm(c.epsilon)
+        self.norm_0, self.norm_1 = blocks.ScaleNorm(c.epsilon), blocks.ScaleNorm(c.epsilon)
         if self.reads == "own and source":
             self.cross = relative.Attention(c.width, c.heads, c.head_width)
-            self.norm_2 = Norm(c.epsilon)
+            self.norm_2 = blocks.ScaleNorm(c.epsilon)
 
     def __call__(self, x_BTD: Array, buffers: tuple, sight: attention.Sight, biases, source=None, key_B=None) -> tuple[Array, tuple]:
         """source: its keys and values, and mask_BTS of who sees them."""
-        keys = [None] * 3 if key_B is None else [jax.vmap(partial(jax.random.fold_in, data=i))(key_B) for i in range(3)]
+        keys = [blocks.keys(key_B, number) for number in range(3)]
         drop = partial(blocks.dropout, rate=self.config.dropout)
         attended_BTD, grown = self.attend(self.norm_0(x_BTD), buffers, sight, biases)
         x_BTD += drop(attended_BTD, keys[0])
@@ -90,16 +76,15 @@ class Side(nn.Module):
         self.relative = relative.Biases(c.heads, c.buckets, c.distance, self.sees, c.width**-0.5)
         for layer in range(self.layers):
             setattr(self, block_name(layer), Block(c, self.reads))
-        self.norm = Norm(c.epsilon)
+        self.norm = blocks.ScaleNorm(c.epsilon)
 
     def __call__(self, x_BTD: Array, sight: attention.Sight, caches: Caches = (), source=None, key_B=None) -> tuple[Array, list]:
         """hidden_BTD after the norm, and each layer's grown buffers. source: a cache and mask_BTS of who sees it."""
         biases, grown = self.relative(sight.distances), []
         for layer in range(self.layers):
-            own = None if key_B is None else jax.vmap(partial(jax.random.fold_in, data=layer))(key_B)
             read = None if source is None else ((source[0].k[layer], source[0].v[layer]), source[1])
             buffers = tuple((cache.k[layer], cache.v[layer]) for cache in caches)
-            x_BTD, buffer = getattr(self, block_name(layer))(x_BTD, buffers, sight, biases, read, own)
+            x_BTD, buffer = getattr(self, block_name(layer))(x_BTD, buffers, sight, biases, read, blocks.keys(key_B, layer))
             grown.append(buffer)
         return self.norm(x_BTD), grown
 
@@ -197,7 +182,7 @@ class T5(nn.Module):
         count = len(source.rank_BS)
         mask_BTS = jnp.broadcast_to(source.rank_BS[:, None] <= 0, (count, rows // count * steps, source.rank_BS.shape[1]))
         drop = _drops(key_B, self.config.dropout, 1)
-        hidden_BTD, grown = self.decoder(drop(self.embed(target_BT)), sight, own, (source, mask_BTS), _keys(key_B, 2))
+        hidden_BTD, grown = self.decoder(drop(self.embed(target_BT)), sight, own, (source, mask_BTS), blocks.keys(key_B, 2))
         if own:
             k, v = zip(*grown, strict=True)
             caches = (*caches[:-1], last.replace(k=k, v=v))
@@ -222,7 +207,7 @@ class T5(nn.Module):
         position_BT = jnp.maximum(jnp.cumsum(valid_BT, axis=1, dtype=jnp.int32) - 1, 0)
         sight, _ = attention.look(jnp.ones(source_BT.shape, jnp.int32), valid_BT, (), position_BT=position_BT)
         drop = _drops(key_B, self.config.dropout, 3)
-        return self.encoder(drop(self.embed(source_BT)), sight, key_B=_keys(key_B, 4))[0], valid_BT
+        return self.encoder(drop(self.embed(source_BT)), sight, key_B=blocks.keys(key_B, 4))[0], valid_BT
 
     def unembed(self, hidden_BTD: Array) -> Array:
         """logit_BTV in float32."""
@@ -249,9 +234,5 @@ class Decoder(T5):
         return super().__call__(None, token_BT, target_valid_BT=valid_BT, caches=caches, head=head)
 
 
-def _keys(key_B: Array | None, number: int) -> Array | None:
-    return None if key_B is None else jax.vmap(partial(jax.random.fold_in, data=number))(key_B)
-
-
 def _drops(key_B: Array | None, rate: float, number: int):
-    return partial(blocks.dropout, key_B=_keys(key_B, number), rate=rate)
+    return partial(blocks.dropout, key_B=blocks.keys(key_B, number), rate=rate)

@@ -166,9 +166,23 @@ class BareNorm(nn.Module):
     epsilon: float
 
     def __call__(self, x_BTD: Array) -> Array:
-        wide_BTD = x_BTD.astype(jnp.float32)
-        square_BT1 = jnp.square(wide_BTD).mean(axis=-1, keepdims=True)
-        return (wide_BTD * jax.lax.rsqrt(square_BT1 + self.epsilon)).astype(x_BTD.dtype)
+        return _unit(x_BTD, self.epsilon).astype(x_BTD.dtype)
+
+
+class ScaleNorm(nn.Module):
+    """x / sqrt(mean of x^2 + epsilon) * scale over the last axis, in float32 (Zhang & Sennrich 2019)."""
+
+    epsilon: float
+
+    @nn.compact
+    def __call__(self, x_BTD: Array) -> Array:
+        scale_D = self.param("scale", nn.initializers.ones, x_BTD.shape[-1:])
+        return (_unit(x_BTD, self.epsilon) * scale_D.astype(jnp.float32)[None, None]).astype(x_BTD.dtype)
+
+
+def _unit(x_BTD, epsilon):
+    wide_BTD = x_BTD.astype(jnp.float32)
+    return wide_BTD * jax.lax.rsqrt(jnp.square(wide_BTD).mean(axis=-1, keepdims=True) + epsilon)
 
 
 def activate(x_BTF: Array, activation: Activation) -> Array:
@@ -198,3 +212,8 @@ def dropout(x_BTD: Array, key_B: Array | None, rate: float) -> Array:
         return x_BTD
     keep_BTD = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x_BTD.shape[1:]))(key_B)
     return jnp.where(keep_BTD, x_BTD / (1 - rate), 0).astype(x_BTD.dtype)
+
+
+def keys(key_B: Array | None, number: int) -> Array | None:
+    """The rows' dropout keys of one of several places; None for none."""
+    return None if key_B is None else jax.vmap(partial(jax.random.fold_in, data=number))(key_B)

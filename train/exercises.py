@@ -51,7 +51,8 @@ def prepare(sources: Sequence[pathlib.Path], target: pathlib.Path, plan: Plan, s
         read, damaged = questions.read(path, window=plan.window)
         if damaged and plan.damaged == "refuse":
             raise ValueError(f"{path}: {damaged[0]}; --skip leaves such questions out")
-        found += [converted(each, simplify, f"{path.stem}/") for each in read]
+        name = "".join(one if one.isprintable() else "_" for one in path.stem)
+        found += [converted(each, simplify, f"{name}/") for each in read]
         skipped += len(damaged)
     names = collections.Counter(each.id for each in found)
     twice = [name for name, count in names.items() if count > 1]

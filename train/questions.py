@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 NONE = "no_answer"  # WebQA's word for it
+_half = re.compile("[\ud800-\udfff]")
 _sentence = re.compile("[^。！？!?；;\n]*[。！？!?；;\n]?")
 
 
@@ -51,6 +52,8 @@ def read(path, *, window: int = 0) -> tuple[list[Question], list[str]]:
     path = pathlib.Path(path)
     try:
         whole = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}); name a file of questions") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON in UTF-8 ({error}); wanted questions as a JSON file") from None
     try:
@@ -119,9 +122,9 @@ def _listed(value: Any, where: str) -> Question:
         for i, each in enumerate(_field(value, "passages", where, list))
     )
     given = value.get("answers") or [passage.answer for passage in passages if passage.answer]
-    if not isinstance(given, list) or not all(isinstance(each, str) for each in given):
+    if not isinstance(given, list):
         raise Shape(f"{where}.answers: got {_short(given)}, wanted a list of texts")
-    return _question(str(name), text, passages, given, where)
+    return _question(str(name), text, passages, _texts(given, f"{where}.answers"), where)
 
 
 def _evident(value: Any, where: str) -> Question:
@@ -164,6 +167,10 @@ def _spanned(asked: Any, where: str, context: str, parts: list[tuple[int, str]])
 
 
 def _question(name: str, text: str, passages: tuple[Passage, ...], answers: list[str], where: str) -> Question:
+    if not name or not name.isprintable():
+        raise Shape(
+            f"{where}: the id {_short(name)} is empty or holds a tab, a line end or another sign that is not seen; wanted a plain text"
+        )
     if not text.strip():
         raise Shape(f"{where}.question is empty")
     if not passages:
@@ -179,16 +186,23 @@ def _field(value: Any, key: str, where: str, kind) -> Any:
     if not isinstance(value[key], kind) or isinstance(value[key], bool):
         kinds = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
         raise Shape(f"{where}.{key}: got {_short(value[key])}, wanted {kinds}")
-    return value[key]
+    return _whole(value[key], f"{where}.{key}")
 
 
 def _texts(values: list, where: str) -> list[str]:
     wrong = [value for value in values if not isinstance(value, str)]
     if wrong:
         raise Shape(f"{where}: got {_short(wrong[0])}, wanted texts")
-    return values
+    return [_whole(value, f"{where}[{i}]") for i, value in enumerate(values)]
+
+
+def _whole(value: Any, where: str) -> Any:
+    """The value, unless it is a text with half a character in it, which no file can hold."""
+    if isinstance(value, str) and _half.search(value):
+        raise Shape(f"{where}: got {_short(value)}, which holds half a character (a lone surrogate)")
+    return value
 
 
 def _short(value: Any) -> str:
-    shown = json.dumps(value, ensure_ascii=False)
+    shown = _half.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
     return shown if len(shown) <= 40 else shown[:37] + "..."

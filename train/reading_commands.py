@@ -18,12 +18,14 @@ def prepare(words: list[str]) -> int:
     made.add_argument("target", metavar="TARGET", type=pathlib.Path, help="the folder that is written")
     made.add_argument("sources", metavar="DATA", nargs="+", type=pathlib.Path, help="files of questions")
     made.add_argument(
-        "--window", type=int, default=0, help="characters of a passage that contexts of CMRC, DRCD, SQuAD are cut into; 0: whole"
+        "--window", type=at_least(0), default=0, help="characters of a passage that contexts of CMRC, DRCD, SQuAD are cut into; 0: whole"
     )
-    made.add_argument("--wrong", type=int, default=-1, help="passages kept in train.json that do not answer a question; -1: all")
-    made.add_argument("--cloze", type=int, default=0, help="questions made with a gap of each passage of train.json, into cloze.json")
-    made.add_argument("--cloze-window", type=int, default=0, help="characters of their passages at most; 0: as they are")
-    made.add_argument("--cloze-gap", type=int, default=6, help="characters of their gaps at most")
+    made.add_argument("--wrong", type=at_least(-1), default=-1, help="passages kept in train.json that do not answer a question; -1: all")
+    made.add_argument(
+        "--cloze", type=at_least(0), default=0, help="questions made with a gap of each passage of train.json, into cloze.json"
+    )
+    made.add_argument("--cloze-window", type=at_least(0), default=0, help="characters of their passages at most; 0: as they are")
+    made.add_argument("--cloze-gap", type=at_least(1), default=6, help="characters of their gaps at most")
     made.add_argument("--simplify", action="store_true", help="Traditional characters to Simplified ones (wants OpenCC)")
     made.add_argument("--skip", action="store_true", help="leave out questions of another shape, in place of stopping at the first")
     made.add_argument(
@@ -55,15 +57,18 @@ def evaluate(words: list[str]) -> int:
     made.add_argument(
         "data", metavar="DATA", nargs="+", type=pathlib.Path, help="files of questions, of the shapes that prepare-reading knows"
     )
-    made.add_argument("--predictions", type=pathlib.Path, help="write id<TAB>answer there; a file that is there is gone on with")
+    made.add_argument("--predictions", type=pathlib.Path, help="write id<TAB>answer there; what such a file has already is not asked again")
     made.add_argument("--mode", choices=("extractive", "generative"), default="extractive", help="answers stand in a passage, or need not")
-    made.add_argument("--beams", type=int, default=1, help="answers followed at a time")
-    made.add_argument("--window", type=int, default=0, help="as of prepare-reading")
-    made.add_argument("--most", type=int, default=0, help="only so many questions, the first; 0: all")
+    made.add_argument("--beams", type=at_least(1), default=1, help="answers followed at a time")
+    made.add_argument("--window", type=at_least(0), default=0, help="as of prepare-reading")
+    made.add_argument("--most", type=at_least(0), default=0, help="only so many questions, the first; 0: all")
     made.add_argument("--json", action="store_true", help="scores as JSON")
     options = made.parse_args(words)
+    from flaxgen import terminal
     from train import questions
 
+    if options.predictions is not None:
+        terminal.check_target("--predictions", options.predictions)
     asked = [each for path in options.data for each in questions.load(path, window=options.window)][: options.most or None]
     from flaxgen import compilation
 
@@ -82,10 +87,30 @@ def evaluate(words: list[str]) -> int:
 
 def order(path: pathlib.Path) -> tuple[int, ...]:
     """A JSON list of whole numbers."""
-    found = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ValueError(f"--order {path} cannot be read ({error.strerror}); name a JSON list of whole numbers") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"--order {path} is no JSON in UTF-8 ({error}); wanted a JSON list of whole numbers") from None
     if not isinstance(found, list) or not all(type(each) is int for each in found):
-        raise ValueError(f"{path}: wanted a JSON list of whole numbers, a shuffled index of all questions")
+        raise ValueError(f"--order {path}: wanted a JSON list of whole numbers, a shuffled index of all questions")
     return tuple(found)
+
+
+def at_least(least: int):
+    """An argparse type: whole numbers from `least` on."""
+
+    def number(word: str) -> int:
+        try:
+            found = int(word)
+        except ValueError:
+            found = least - 1
+        if found < least:
+            raise argparse.ArgumentTypeError(f"{word}: wanted a whole number of at least {least}")
+        return found
+
+    return number
 
 
 def simplifier():

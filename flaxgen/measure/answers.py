@@ -10,6 +10,8 @@ import re
 import string
 from collections.abc import Iterable, Mapping, Sequence
 
+from flaxgen import disk
+
 # The 127 signs of the tool's list, by code point; its 128th entry is an empty line.
 SIGNS = string.punctuation + "¤§¨°±·×÷ˇˉ—‖‘’“”•…‰′″※№←↑→↓∈∑√∞∠∨∩∴∵∶≈≌≠≡≤≥≮≯⊙⊥⌒■□▲△◆◇◎●★☆♀♂"
 SIGNS += "\u3000、。〃々〈〉《》「」『』【】〓〔〕〖〗﹑！＄（），．：；？＿～￠￣￥"
@@ -81,9 +83,12 @@ def read_gold(path) -> dict[str, tuple[str, ...]]:
 
 
 def write(path, answers: Mapping[str, str]) -> None:
-    """Writes `id<TAB>answer` lines; blanks inside an answer become single spaces, so that a line stays a line."""
+    """Writes `id<TAB>answer` lines, whole or not at all; blanks inside an answer become single spaces, so that a line stays a line."""
+    wrong = [name for name in answers if not name or not name.isprintable()]
+    if wrong:
+        raise ValueError(f"{len(wrong)} ids cannot stand in a file of lines, first {wrong[0]!r}; wanted no tab, line end or other control")
     lines = (f"{name}\t{' '.join(answer.split())}\n" for name, answer in answers.items())
-    pathlib.Path(path).write_text("".join(lines), encoding="utf-8")
+    disk.replace(pathlib.Path(path), "".join(lines).encode())
 
 
 def _parts(answer: str) -> set[str]:
@@ -97,12 +102,19 @@ def _overlap(own: collections.Counter, other: collections.Counter) -> float:
 
 def _fields(path, count: int, wanted: str) -> Iterable[list[str]]:
     seen: set[str] = set()
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            fields = line.rstrip("\r\n").split("\t")
-            if len(fields) != count:
-                raise ValueError(f"{path} line {number}: {len(fields)} fields between tabs, wanted {wanted}")
-            if fields[0] in seen:
-                raise ValueError(f"{path} line {number}: the question {fields[0]!r} stands twice; keep one answer")
-            seen.add(fields[0])
-            yield fields
+    for number, line in enumerate(_lines(path), 1):
+        fields = line.split("\t")
+        if len(fields) != count:
+            raise ValueError(f"{path} line {number}: {len(fields)} fields between tabs, wanted {wanted}")
+        if fields[0] in seen:
+            raise ValueError(f"{path} line {number}: the question {fields[0]!r} stands twice; keep one answer")
+        seen.add(fields[0])
+        yield fields
+
+
+def _lines(path) -> Iterable[str]:
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            yield from (line.rstrip("\n") for line in file)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}); wanted lines of answers, saved as UTF-8") from None

@@ -105,6 +105,23 @@ def test_files_of_answers_round_trip(tmp_path):
     assert (tmp_path / "answers").read_text(encoding="utf-8") == "1\t北京\n2\t\n3\ta b\n"
 
 
+def test_a_file_is_written_whole_or_not_at_all_and_ids_stay_on_their_line(tmp_path):
+    answers.write(tmp_path / "answers", {"1": "北京"})
+    for name in ("a\tb", "a\nb", "a\x1cb", "a\u2028b", ""):
+        with pytest.raises(ValueError, match="1 ids cannot stand in a file of lines"):
+            answers.write(tmp_path / "answers", {name: "上海"})
+    assert answers.read(tmp_path / "answers") == {"1": "北京"} and [path.name for path in tmp_path.iterdir()] == ["answers"]
+
+
+def test_a_mark_at_the_start_of_a_file_is_no_part_of_an_id_and_other_codes_are_refused_by_file(tmp_path):
+    (tmp_path / "marked").write_text("1\t北京\n", encoding="utf-8-sig")
+    assert answers.read(tmp_path / "marked") == {"1": "北京"}
+    (tmp_path / "old").write_bytes("1\t北京\t北京\n".encode("gbk"))
+    for read in (answers.read, answers.read_gold):
+        with pytest.raises(ValueError, match=r"old is not UTF-8 .* at byte 2"):
+            read(tmp_path / "old")
+
+
 def test_gold_files_hold_an_answer_and_its_variants(tmp_path):
     (tmp_path / "gold").write_text("7\t北京\t北京|北京市\n", encoding="utf-8")
     assert answers.read_gold(tmp_path / "gold") == {"7": ("北京", "北京市")}

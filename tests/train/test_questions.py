@@ -6,7 +6,7 @@ from train import questions
 
 
 def write(path, value):
-    path.write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps(value), encoding="utf-8")
     return path
 
 
@@ -87,6 +87,12 @@ def test_what_is_saved_loads_again(tmp_path):
         ([{**LISTED[0], "passages": []}], r"\[0\] has no passage"),
         ([{**LISTED[0], "question": " "}], r"\[0\]\.question is empty"),
         ([{**LISTED[0], "answers": "李白"}], r'\[0\]\.answers: got "李白", wanted a list of texts'),
+        ([{**LISTED[0], "answers": [7]}], r"\[0\]\.answers: got 7, wanted texts"),
+        ([LISTED[0], {**LISTED[0], "id": "a\tb"}], r'\[1\]: the id "a\\tb" is empty or holds a tab'),
+        ([{**LISTED[0], "id": ""}], r'\[0\]: the id "" is empty'),
+        ([{**LISTED[0], "question": "\ud800?"}], r'\[0\]\.question: got "\\ud800\?", which holds half a character'),
+        ([{**LISTED[0], "answers": ["a", "\udfff"]}], r"\[0\]\.answers\[1\]: got .* half a character"),
+        ([{**LISTED[0], "passages": [{"passage": "\udfff", "answer": ""}]}], r"\[0\]\.passages\[0\]\.passage: got .* half"),
         (["x"], r'\[0\]: got "x", wanted an object'),
         ([], "holds no question"),
         ({}, r"got \{\}, wanted a list of questions"),
@@ -107,6 +113,11 @@ def test_what_is_no_json_is_refused(tmp_path):
     (tmp_path / "a.json").write_bytes(b"\xff\xfe{")
     with pytest.raises(ValueError, match="is no JSON in UTF-8"):
         questions.load(tmp_path / "a.json")
+
+
+def test_a_file_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(ValueError, match=r"none\.json cannot be read \(No such file or directory\); name a file of questions"):
+        questions.load(tmp_path / "none.json")
 
 
 def test_damaged_questions_can_be_told_apart(tmp_path):

@@ -125,10 +125,18 @@ def test_what_is_exported_reads_with_its_lengths(whole, tmp_path, capsys):
     scores = json.loads(capsys.readouterr().out)
     assert set(scores) == {"reader", "longest overlap: sentence", "longest overlap: rest"} and len(answers.read(tmp_path / "said.tsv")) == 5
     gold = {each.id: each.answers[0] for each in questions.load(DATA)[:5]}
-    answers.write(tmp_path / "gold.tsv", gold)
-    again = evaluate.evaluate(reader, questions.load(DATA)[:5], predictions=tmp_path / "gold.tsv")
+    answers.write(tmp_path / "said.tsv", gold)
+    again = evaluate.evaluate(reader, questions.load(DATA)[:5], predictions=tmp_path / "said.tsv")
     assert again["reader"] == answers.Score(1.0, 1.0, 5)  # answers that lie there are not asked for again
     assert "Final" in evaluate.table(again)
+    with pytest.raises(ValueError, match="not of this model, asked so: mode was extractive, is generative; beams was 1, is 2"):
+        evaluate.evaluate(reader, questions.load(DATA)[:5], predictions=tmp_path / "said.tsv", mode="generative", beams=2)
+    reader.params = jax.tree.map(lambda leaf: leaf * 2, reader.params)
+    with pytest.raises(ValueError, match="not of this model, asked so: model was"):
+        evaluate.evaluate(reader, questions.load(DATA)[:5], predictions=tmp_path / "said.tsv")
+    (tmp_path / "said.tsv.json").unlink()
+    with pytest.raises(ValueError, match="which says what gave its answers, is not"):
+        evaluate.evaluate(reader, questions.load(DATA)[:5], predictions=tmp_path / "said.tsv")
 
 
 def test_a_run_goes_on_from_an_encoder_with_its_vocabulary(whole, tmp_path):
@@ -160,7 +168,26 @@ def test_questions_are_prepared_on_the_command_line(tmp_path, capsys):
     assert command.main(["prepare-reading", str(tmp_path / "out"), DATA, "--order", DATA]) == 1
     assert "wanted a JSON list of whole numbers" in capsys.readouterr().err
     assert command.main(["evaluate", str(tmp_path), str(tmp_path / "none.json")]) == 1
-    assert "none.json" in capsys.readouterr().err
+    assert "none.json cannot be read" in capsys.readouterr().err
+
+
+def test_what_is_wrong_with_a_command_is_said_by_its_words(tmp_path, capsys):
+    (tmp_path / "order.json").write_bytes("[0]  “".encode("gbk"))
+    for words, wanted in (
+        (["prepare-reading", str(tmp_path / "out"), DATA, "--order", str(tmp_path / "order.json")], "order.json is no JSON in UTF-8"),
+        (["prepare-reading", str(tmp_path / "out"), DATA, "--order", "none.json"], "--order none.json cannot be read"),
+        (["evaluate", "x", DATA, "--predictions", str(tmp_path / "no" / "said.tsv")], "--predictions"),
+        (["evaluate", str(ROOT / "flaxgen" / "bundled" / "poetry"), DATA, "--most", "1"], "poetry cannot read"),
+    ):
+        assert command.main(words) == 1 and wanted in capsys.readouterr().err
+    for option in ("--window=-1", "--most=-1", "--beams=0", "--most=x"):
+        with pytest.raises(SystemExit):
+            command.main(["evaluate", "x", DATA, option])
+        assert "wanted a whole number of at least" in capsys.readouterr().err
+    for option in ("--window=-1", "--wrong=-2", "--cloze=-1", "--cloze-window=-1", "--cloze-gap=0"):
+        with pytest.raises(SystemExit):
+            command.main(["prepare-reading", str(tmp_path / "out"), DATA, option])
+        assert "wanted a whole number of at least" in capsys.readouterr().err
 
 
 def ten_losses(form):

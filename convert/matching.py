@@ -62,7 +62,7 @@ def match(source: Source, model: str | None) -> Match:
     card, said = _card(source, taken, origins, model, problems)
     wanted = _wanted(source, taken, card.config, problems)
     origins |= _copied(taken, origins, card.config, wanted)
-    origins, copies = _tied(card, origins, wanted)
+    origins, copies = _tied(taken.format, card, origins, wanted)
     problems += [taken.format.clash(card.config)] if taken.format.clash(card.config) else []
     problems += _shape_problems(source, taken.format, wanted, origins)
     if problems:
@@ -118,7 +118,8 @@ def _card(source: Source, taken: recognition.Taken, origins: dict[str, Origin], 
         if card is not None and card.config != dataclasses.replace(presets.PRESETS[model], **trained(card.config)):
             wanted = dataclasses.replace(presets.PRESETS[model], **trained(card.config))
             problems.append(f"{place.name} is not --model {model}: {sizes.differences(card.config, wanted)}")
-        card, said = Card(presets.PRESETS[model], card.end if card else None), f"sizes of {model}, as --model says"
+        given = card or Card(None)
+        card, said = Card(presets.PRESETS[model], given.end, tied=given.tied), f"sizes of {model}, as --model says"
     elif card is not None:
         said = f"sizes from {told}"
     else:
@@ -186,11 +187,13 @@ def _copied(taken: recognition.Taken, origins: dict[str, Origin], config: Any, w
     return found
 
 
-def _tied(card: Card, origins: dict[str, Origin], wanted: dict[str, tuple[int, ...]]) -> tuple[dict[str, Origin], dict[str, str]]:
-    """Origins and copies when what the card ties has no tensor of its own, or has one that the model has no path for."""
+def _tied(
+    format: Format, card: Card, origins: dict[str, Origin], wanted: dict[str, tuple[int, ...]]
+) -> tuple[dict[str, Origin], dict[str, str]]:
+    """Origins and copies when what the format ties has no tensor of its own, or has one that the model has no path for."""
     found, copies = dict(origins), {}
-    for path, other in card.ties.items():
-        if path in wanted and path not in found and other in found:
+    for path, other in format.ties.items():
+        if card.tied and path in wanted and path not in found and other in found:
             found[path] = found[other]
         elif path not in wanted and path in found:
             copies[found.pop(path).name] = other

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from convert import ahead, layouts, source
+from convert import ahead, layouts, matching, source
 from convert.bundle import write as bundle
 from convert.plan import Plan
 from flaxgen import errors, folders, tensors
@@ -136,12 +136,12 @@ def _check_constants(plan: Plan) -> None:
         if drop.constant is None:
             continue
         variable = plan.source.variables[name]
-        wanted = drop.constant(tuple(variable.shape))
+        wanted = drop.constant(tuple(variable.shape)) if variable.dtype in matching.FLOATS else None
         if wanted is not None:
-            wanted = wanted.reshape(-1)
-            found = np.concatenate([piece.astype(np.float32) for piece in plan.source.chunks(name)])
+            found = np.empty(wanted.size, variable.dtype)
+            plan.source.read_into(name, found)
             rounding = 1e-6 if variable.dtype.itemsize >= 4 else 0.01
-        if wanted is None or not np.allclose(found, wanted, rtol=0, atol=rounding):
+        if wanted is None or not np.allclose(found.astype(np.float32), wanted.reshape(-1), rtol=0, atol=rounding):
             raise errors.Mismatch(f"{plan.source.path}: tensor {name!r} {list(variable.shape)} does not hold {drop.why}, which flaxgen "
                                   "computes. This model cannot be converted")  # fmt: skip
 

@@ -43,7 +43,7 @@ def reader(activation: str):
         )  # fmt: skip
         if config.activation != activation:
             raise ValueError(f"field 'feed_forward_proj' says {config.activation}; the tensors are those of {activation}")
-        return Card(config, end_tokens(json, "eos_token_id", 1), unknown(json, KNOWN), ties={HEAD: TABLE} if ties else {})
+        return Card(config, end_tokens(json, "eos_token_id", 1), unknown(json, KNOWN), tied=ties)
 
     return read
 
@@ -98,6 +98,7 @@ def _format(name: str, title: str, activation: str) -> Format:
         measures=t5.MEASURES,
         depths=t5.DEPTHS,
         rows=(*_rows(kernels), Row("lm_head.weight", (HEAD,))),
+        ties={HEAD: TABLE},
         copies=dict.fromkeys(("encoder.embed_tokens.weight", "decoder.embed_tokens.weight"), TABLE),
         drops=(Drop("decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight", "a table of distances that nothing reads"),),
     )

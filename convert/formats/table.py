@@ -115,14 +115,14 @@ class Drop:
 class Card:
     """What a format's JSON says: sizes, the tokens that end a text, and what there is to tell about it.
 
-    unsaid: sizes of tables that it leaves to the tensors. ties: path -> the path whose tensor it is, where the file has none of its own.
+    unsaid: sizes of tables that it leaves to the tensors. tied: whether a path of the format's `ties` may do without a tensor of its own.
     """
 
     config: Any
     end: tuple[int, ...] | None = None
     notes: tuple[str, ...] = ()
     unsaid: tuple[str, ...] = ()
-    ties: dict[str, str] = dataclasses.field(default_factory=dict)
+    tied: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +132,7 @@ class Format:
     container: how it is written, None for one that is only read; reading takes any. json_name: the file that is written; read is the first
     there is of it and `other_names`. prefix: may be absent before every name, where a file has it so. bare: the outputs with which the
     prefix is left out in writing. spellings: ends of names that were others once. copies: names that may repeat one of our tensors.
+    ties: path -> the path whose tensor it repeats where a model has no tensor of its own there.
     read: JSON -> Card, or a ValueError that names the field; write: the JSON back, or a ValueError. parse, render: for papers that are no
     JSON. holds: field of the config -> the values that the format can say. outputs: the heads it has tensors for; those of a model are
     found from the tensors that are there. default: the activation that goes with tensors without JSON, when their sizes are a published
@@ -159,6 +160,7 @@ class Format:
     bare: tuple[tuple[str, ...], ...] = ()
     spellings: tuple[tuple[str, str], ...] = ()
     copies: dict[str, str] = dataclasses.field(default_factory=dict)
+    ties: dict[str, str] = dataclasses.field(default_factory=dict)
     vocabulary: dict[str, str] = dataclasses.field(default_factory=dict)
     measures: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=lambda: MEASURES)
     depths: dict[str, str] = dataclasses.field(default_factory=lambda: DEPTHS)

@@ -15,7 +15,7 @@ from convert import formats, gin, source
 from convert.bundle import write as bundle
 from convert.formats import t5_hf, table
 from flaxgen import errors, tensors
-from flaxgen.models import t5_config
+from flaxgen.models import presets, t5_config
 
 PLAIN = t5_config.Config(13, 6, 2, 3, 4, 10, "relu", "tied", decoder_layers=1, buckets=8)
 GATED = dataclasses.replace(PLAIN, activation="gated_gelu", head="own", layers=1, decoder_layers=2)
@@ -188,6 +188,15 @@ def test_repeats_of_a_tied_embedding_are_checked_and_left_behind(tmp_path, capsy
         assert tiny.run(path, tmp_path / "other") != 0
         assert name in capsys.readouterr().err
         tiny.rewrite(path, lambda held, name=name: held.update({name: held["shared.weight"]}))
+
+
+def test_a_repeat_beside_a_published_size_needs_no_json(tmp_path, monkeypatch):
+    monkeypatch.setitem(presets.PRESETS, "t5-small", PLAIN)
+    path = foreign(tmp_path / "t5-hf", "t5-hf")
+    tiny.rewrite(path, lambda held: held.update({"lm_head.weight": held["shared.weight"]}))
+    (path / "config.json").unlink()
+    assert tiny.run(path, tmp_path / "back", "--model", "t5-small") == 0
+    assert tiny.held(tmp_path / "back") == tiny.held(tmp_path / "ours")
 
 
 def test_an_embedding_that_only_its_repeats_hold_is_taken_from_them(tmp_path):

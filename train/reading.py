@@ -4,7 +4,7 @@ import dataclasses
 
 import flaxgen.text.build
 import flaxgen.text.wordpiece
-from flaxgen import weights
+from flaxgen import errors, weights
 from flaxgen.models import config, transformer
 from flaxgen.tasks import adversarial, language
 from flaxgen.text import passages
@@ -31,6 +31,7 @@ def longest(s: Reading) -> int:
 
 def begin(s: Reading) -> beginning.Model:
     chosen = {"application": APPLICATION[s.form], "dropout": s.dropout}
+    asking.sources(s.data)  # which is refused before anything that takes longer
     if s.start:
         return started(s, chosen)
     if s.text:
@@ -46,7 +47,10 @@ def begin(s: Reading) -> beginning.Model:
 
 def started(s: Reading, chosen: dict) -> beginning.Model:
     """The model of start=, whatever it was used for."""
-    card = weights.describe(s.start)
+    try:
+        card = weights.describe(s.start)
+    except errors.Incomplete as error:
+        raise ValueError(f"start={s.start}: {error}. An empty start= trains a new model") from None
     text, sizes = weights.load_text(s.start, card), card["config"]
     if text is None:
         raise ValueError(f"{s.start} has no vocabulary; convert it again with --vocab FILE")

@@ -2,10 +2,10 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+import flaxgen.couplets
 from flaxgen.models import gated, gated_config
 from flaxgen.tasks import adversarial, tagging
 from flaxgen.text import single
@@ -64,19 +64,15 @@ def look(run, rows: couplets.Couplets, dev: couplets.Couplets | None):
 
 
 def answer(run, params, prompts: list[str], step: int) -> None:
-    """Appends to samples.txt what answers each prompt, as the article decodes: the likeliest characters that copy nothing in place."""
+    """Appends to samples.txt what answers each prompt by the article's rule, or why nothing does."""
+    writer = flaxgen.couplets.Couplets(run.module, params, run.model.text)
+    try:
+        found = writer.each(prompts, rules=flaxgen.couplets.ARTICLE)
+    except FloatingPointError as error:
+        found = [error] * len(prompts)
+    answers = [f"({one})" if isinstance(one, Exception) else one[0].text for one in found]
     with open(run.folder / "samples.txt", "a", encoding="utf-8") as file:
-        file.write(f"step {step}\n")
-        for prompt in prompts:
-            token_BT = jnp.asarray([run.model.text.encode(prompt)], jnp.int32)
-            file.write(f"  {prompt}|{run.model.text.decode(np.asarray(likeliest(run.module, params, token_BT))[0].tolist())}\n")
-
-
-def likeliest(module: gated.Gated, params, token_BT: jax.Array) -> jax.Array:
-    """The likeliest known character of every place that is not the upper line's own."""
-    logit_BTV = module.apply(params, token_BT)
-    place_V = jnp.arange(logit_BTV.shape[-1])[None, None]
-    return jnp.argmax(jnp.where((place_V == 0) | (place_V == token_BT[..., None]), -jnp.inf, logit_BTV), axis=-1)
+        file.write(f"step {step}\n" + "".join(f"  {prompt}|{text}\n" for prompt, text in zip(prompts, answers, strict=True)))
 
 
 def score(run, dev: couplets.Couplets):

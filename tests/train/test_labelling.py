@@ -71,6 +71,12 @@ def test_samples_copy_nothing_in_place_and_hold_no_unknown_character(whole):
     assert all(a != b and b != "□" for upper, lower in found for a, b in zip(upper, lower, strict=True))
 
 
+def test_a_prompt_that_cannot_be_answered_says_so_and_stops_no_run(data, tmp_path):
+    assert train(tmp_path, data, steps=4, prompts="龘|明月天，") == 0
+    found = (tmp_path / "samples.txt").read_text(encoding="utf-8").splitlines()
+    assert found[0] == "step 4" and found[1].startswith("  龘|('龘': the model knows none") and found[2].endswith("，") and len(found) == 3
+
+
 def test_an_exported_run_loads_and_gives_the_same_logits(whole, tmp_path):
     run.export(whole, tmp_path / "model", dtype="float32")
     model, params, text = flaxgen.load(tmp_path / "model")

@@ -155,6 +155,14 @@ def test_a_start_that_cannot_read_is_refused(tmp_path):
         reading.begin(s)
 
 
+def test_a_start_that_is_not_there_names_its_setting_after_data_was_looked_at(capsys):
+    assert command.main(["reading", "start=no/such", "out=nowhere", "data=none.json"]) == 1
+    assert "none.json" in capsys.readouterr().err
+    assert command.main(["reading", "start=no/such", "out=nowhere", f"data={DATA}"]) == 1
+    told = capsys.readouterr().err
+    assert "start=no/such: no/such is not a folder" in told and "An empty start= trains a new model" in told
+
+
 def test_the_published_hyperparameters_stand_in_the_recipe():
     s = recipes.reading()
     assert (s.batch, s.rate, s.optimizer, s.schedule, s.warmup, s.decay) == (32, 1e-5, "adam", "constant", 0, 0.0)

@@ -3,12 +3,13 @@
 import functools
 import math
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxgen import loop, rules
+from flaxgen import disk, loop, rules
 from flaxgen.chains import autoregressive
 from flaxgen.models import transformer
 from train import settings
@@ -54,8 +55,16 @@ def write(folder: pathlib.Path, model, params, text, prompts: list[str], step: i
     if not prompts:
         return
     texts = continuations(model, params, text, prompts, end=text.end[0])
-    with open(folder / "samples.txt", "a", encoding="utf-8") as file:
-        file.write(f"step {step}\n" + "".join(f"  {prompt}|{text}\n" for prompt, text in zip(prompts, texts, strict=True)))
+    append(folder, prompts, texts, step)
+
+
+def append(folder: pathlib.Path, prompts: list[str], texts: list[str], step: int) -> None:
+    """Puts the texts behind those of earlier steps in samples.txt; what a run wrote of later ones before it was killed goes."""
+    path = folder / "samples.txt"
+    before = path.read_bytes().decode(errors="replace") if path.exists() else ""
+    before = re.split(rf"^step {step}$", before, maxsplit=1, flags=re.MULTILINE)[0]
+    rows = (f"  {prompt}|{text}\n" for prompt, text in zip(prompts, texts, strict=True))
+    disk.replace(path, f"{before}step {step}\n{''.join(rows)}".encode())
 
 
 class Score:

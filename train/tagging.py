@@ -71,8 +71,7 @@ def answer(run, params, prompts: list[str], step: int) -> None:
     except FloatingPointError as error:
         found = [error] * len(prompts)
     answers = [f"({one})" if isinstance(one, Exception) else one[0].text for one in found]
-    with open(run.folder / "samples.txt", "a", encoding="utf-8") as file:
-        file.write(f"step {step}\n" + "".join(f"  {prompt}|{text}\n" for prompt, text in zip(prompts, answers, strict=True)))
+    sample.append(run.folder, prompts, answers, step)
 
 
 def score(run, dev: couplets.Couplets):

@@ -5,7 +5,7 @@ import pytest
 
 import flaxgen
 from train import __main__ as command
-from train import couplets, recipes, run, settings, tagging
+from train import couplets, recipes, run, sample, settings, tagging
 
 SMALL = {"batch": "4", "width": "6", "layers": "1", "note": "1", "every": "4", "look": "4", "dropout": "0.2", "prompts": "风|明月天"}
 
@@ -69,6 +69,12 @@ def test_samples_copy_nothing_in_place_and_hold_no_unknown_character(whole):
     found = [line.strip().split("|") for line in (whole / "samples.txt").read_text(encoding="utf-8").splitlines() if "|" in line]
     assert [upper for upper, _ in found] == ["风", "明月天"] * 2
     assert all(a != b and b != "□" for upper, lower in found for a, b in zip(upper, lower, strict=True))
+
+
+def test_samples_of_a_step_that_is_done_again_stand_once(tmp_path):
+    for step, text in ((4, "a"), (8, "b"), (12, "c"), (8, "d")):
+        sample.append(tmp_path, ["天", "地"], [text, text], step)
+    assert (tmp_path / "samples.txt").read_text(encoding="utf-8") == "step 4\n  天|a\n  地|a\nstep 8\n  天|d\n  地|d\n"
 
 
 def test_a_prompt_that_cannot_be_answered_says_so_and_stops_no_run(data, tmp_path):

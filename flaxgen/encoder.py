@@ -40,9 +40,10 @@ class Encoder:
 
     def __init__(self, model: transformer.Transformer, params: Params, text: Any):
         if not isinstance(model, transformer.Transformer) or model.config.wiring != "post":
+            kind = getattr(model.config, "wiring", type(model).__name__)
             raise Mismatch(
-                f"a {type(model).__name__} that was trained otherwise gives no vectors of texts; wanted a BERT or its kin. "
-                "A model that continues texts is for flaxgen.Writer"
+                f"this model ({kind}) is no BERT, whose vectors stand for texts; wanted BERT, ALBERT, NEZHA, RoFormer or ELECTRA. "
+                "To continue texts there is flaxgen.Writer"
             )
         if text is None:
             raise Mismatch("this model has no vocabulary, so it reads token ids only; convert it with --vocab FILE, or call model.apply")

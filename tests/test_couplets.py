@@ -183,7 +183,6 @@ def everything() -> couplets.Couplets:
     return made("".join(dict.fromkeys([*"天地风雨花树看A，。", *list(tones.load())[::200]])))
 
 
-@pytest.mark.skipif(not couplets.bundled().is_dir(), reason="no couplet model lies in flaxgen/bundled")
 def test_the_bundled_model_answers_the_articles_prompts_by_the_rules():
     lines = ["晚风摇树树还挺", "今天天气不错", "鱼跃此时海", "只有香如故", "科学空间"]
     for (answer,) in couplets.Couplets()(lines):

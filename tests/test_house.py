@@ -28,6 +28,7 @@ FLOORS = (
         "flaxgen.assignment",
         "flaxgen.loop",
         "flaxgen.picture",
+        "flaxgen.gallery",
         "flaxgen.rules",
         "flaxgen.terms",
         "flaxgen.controls",

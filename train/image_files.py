@@ -1,0 +1,149 @@
+"""Images and their labels out of the files of known data sets: idx, CIFAR's binary batches, NumPy's archives, scikit-learn's digits."""
+
+import gzip
+import math
+import pathlib
+import re
+from typing import Literal
+
+import numpy as np
+
+Part = Literal["train", "test"]
+Found = tuple[np.ndarray, np.ndarray | None]
+
+HELD_OUT = 297  # of scikit-learn's 1,797 digits, the last, which other people wrote
+IDX = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+PATTERNS = {  # of other files, several of one part
+    "train": ("data_batch_*.bin", "train_data_batch_*.npz"),
+    "test": ("test_batch.bin", "val_data.npz"),
+}
+IMAGES, LABELS = ("x", "image", "images", "data"), ("y", "label", "labels")
+ADVICE = (
+    "give data=FOLDER of idx files (train-images-idx3-ubyte[.gz] …, as of MNIST or Fashion-MNIST), of CIFAR-10's data_batch_*.bin or of "
+    "ImageNet32's train_data_batch_*.npz; data=FILE.npz with x and y, data=FILE.npy, or data=digits for scikit-learn's"
+)
+
+
+def read(words: str, part: Part) -> Found:
+    """(uint8 image_NYXC, int32 label_N or None) of what data= names; a folder, or an archive with x_train and x_test, holds two parts."""
+    if words == "digits":
+        return digits(part)
+    path = pathlib.Path(words).expanduser()
+    if words and path.is_dir():
+        return folder(path, part)
+    if not words or not path.is_file():
+        raise ValueError(f"no images at {words or 'data='}; {ADVICE}")
+    if path.suffix == ".npz":
+        return archive(path, part)
+    if path.suffix == ".npy":
+        return shaped(path, opened(path, mmap_mode="r")), None
+    if path.suffix == ".bin":
+        return cifar(path)
+    return idx_pair(path)
+
+
+def digits(part: Part) -> Found:
+    """scikit-learn's 8 × 8 digits, whose 17 levels become multiples of 15: 1,500 to learn from, 297 by other people to test with."""
+    try:
+        from sklearn import datasets
+    except ImportError:
+        raise ImportError("data=digits comes with scikit-learn; install it with pip install scikit-learn, or give other data=") from None
+    found = datasets.load_digits()
+    kept = slice(-HELD_OUT) if part == "train" else slice(-HELD_OUT, None)
+    return (found.images[kept, ..., None] * 15).astype(np.uint8), found.target[kept].astype(np.int32)
+
+
+def folder(path: pathlib.Path, part: Part) -> Found:
+    """All files of that part, in the order of their names."""
+    for name in (IDX[part], f"{IDX[part]}.gz"):
+        if (path / name).is_file():
+            return idx_pair(path / name)
+    for pattern in PATTERNS[part]:
+        files = sorted(path.glob(pattern), key=lambda file: [int(number) for number in re.findall(r"\d+", file.name)])
+        if files:
+            images, labels = zip(*(cifar(file) if file.suffix == ".bin" else archive(file, part) for file in files), strict=True)
+            return np.concatenate(images), None if any(label is None for label in labels) else np.concatenate(labels)
+    raise ValueError(f"{path} holds no images of the part {part} ({IDX[part]}[.gz], {', '.join(PATTERNS[part])}); {ADVICE}")
+
+
+def idx_pair(path: pathlib.Path) -> Found:
+    """Images of an idx file, and the labels of the file beside it that is named for them."""
+    image = idx(path)
+    if image.ndim != 3:
+        raise ValueError(f"{path}: {image.ndim} axes, wanted 3 (images, rows, columns); name the file of the images")
+    name = path.name.removesuffix(".gz").replace("images-idx3", "labels-idx1")
+    beside = [path.with_name(other) for other in (name, f"{name}.gz") if path.with_name(other).is_file()]
+    label = idx(beside[0]).astype(np.int32) if beside and "labels" in name else None
+    return image[..., None], counted(path, image, label)
+
+
+def idx(path: pathlib.Path) -> np.ndarray:
+    """The uint8 array of an idx file (LeCun's MNIST format), gzipped by its name."""
+    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        try:
+            raw = file.read()
+        except (EOFError, OSError) as error:
+            raise ValueError(f"{path}: {error}; fetch the file again") from None
+    if len(raw) < 4 or raw[:3] != b"\0\0\x08" or not 1 <= raw[3] <= 4 or len(raw) < 4 + 4 * raw[3]:
+        raise ValueError(f"{path}: begins with {raw[:4].hex() or 'nothing'}, wanted 000008 and the number of axes; this is no idx file")
+    shape = tuple(int(size) for size in np.frombuffer(raw, ">u4", raw[3], 4))
+    if len(raw) != 4 + 4 * raw[3] + math.prod(shape):
+        raise ValueError(f"{path}: {len(raw):,} bytes, wanted {4 + 4 * raw[3] + math.prod(shape):,} for {shape}; fetch the file again")
+    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+
+
+def cifar(path: pathlib.Path) -> Found:
+    """CIFAR-10's binary version: rows of a byte for the label and 3 × 32 × 32 for the image."""
+    raw = np.fromfile(path, np.uint8)
+    if not raw.size or raw.size % 3073:
+        raise ValueError(f"{path}: {raw.size:,} bytes, wanted rows of 3,073; give CIFAR-10's binary version")
+    row_N = raw.reshape(-1, 3073)
+    return planar(row_N[:, 1:]), row_N[:, 0].astype(np.int32)
+
+
+def archive(path: pathlib.Path, part: Part) -> Found:
+    """x and y of an .npz (or x_train … x_test, or ImageNet32's data and labels, whose labels begin at 1)."""
+    with opened(path) as found:
+        names = set(found.files)
+        name = next((n for n in (f"x_{part}", *IMAGES) if n in names), None)
+        if name is None:
+            raise ValueError(f"{path} holds {', '.join(sorted(names)) or 'nothing'}; wanted images as {', '.join(IMAGES)}")
+        image = shaped(path, found[name])
+        other = next((n for n in (f"y_{part}", *LABELS) if n in names), None)
+        label = None if other is None else np.asarray(found[other]).reshape(-1)
+    if label is not None and label.dtype.kind not in "iu":
+        raise ValueError(f"{path}: labels of {label.dtype}, wanted whole numbers")
+    if label is not None and name == "data":
+        label = label.astype(np.int32) - 1
+    return image, counted(path, image, None if label is None else label.astype(np.int32))
+
+
+def opened(path: pathlib.Path, **how):
+    try:
+        return np.load(path, allow_pickle=False, **how)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path}: {error}; wanted NumPy's own format, without pickles") from None
+
+
+def shaped(path: pathlib.Path, array: np.ndarray) -> np.ndarray:
+    """uint8 images with their axis of channels: of (N, Y, X), (N, Y, X, C), or of rows of 3 × S × S."""
+    if array.dtype != np.uint8:
+        raise ValueError(f"{path}: images of {array.dtype}, wanted uint8 from 0 to 255")
+    if array.ndim == 2 and math.isqrt(array.shape[1] // 3) ** 2 * 3 == array.shape[1]:
+        return planar(array)
+    array = array[..., None] if array.ndim == 3 else array
+    if array.ndim != 4 or not 1 <= array.shape[3] <= 4:
+        raise ValueError(f"{path}: images of the shape {array.shape}, wanted (images, height, width) or (images, height, width, channels)")
+    return array
+
+
+def planar(row_ND: np.ndarray) -> np.ndarray:
+    """Images of rows that hold all of red, then of green, then of blue."""
+    size = math.isqrt(row_ND.shape[1] // 3)
+    return np.ascontiguousarray(row_ND.reshape(-1, 3, size, size).transpose(0, 2, 3, 1))
+
+
+def counted(path: pathlib.Path, image: np.ndarray, label: np.ndarray | None) -> np.ndarray | None:
+    if label is not None and (len(label) != len(image) or label.min(initial=0) < 0):
+        raise ValueError(f"{path}: {len(image):,} images and {len(label):,} labels from {label.min(initial=0)}; wanted one each, from 0 up")
+    return label

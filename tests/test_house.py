@@ -28,6 +28,8 @@ FLOORS = (
         "flaxgen.assignment",
         "flaxgen.loop",
         "flaxgen.picture",
+        "flaxgen.replay",
+        "flaxgen.energies",
         "flaxgen.gallery",
         "flaxgen.rules",
         "flaxgen.terms",

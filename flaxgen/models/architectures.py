@@ -7,11 +7,19 @@ CONFIGS = {
     "transformer": "flaxgen.models.config:Config",
     "t5": "flaxgen.models.t5_config:Config",
     "gated": "flaxgen.models.gated_config:Config",
+    "energy": "flaxgen.models.energy_config:Config",
+    "flow": "flaxgen.models.flow_config:Config",
+    "field": "flaxgen.models.field_config:Config",
+    "classifier": "flaxgen.models.classifier_config:Config",
 }
 MODULES = {
     "transformer": "flaxgen.models.transformer:Transformer",
     "t5": "flaxgen.models.t5:T5",
     "gated": "flaxgen.models.gated:Gated",
+    "energy": "flaxgen.models.energy:Energy",
+    "flow": "flaxgen.models.flow:Flow",
+    "field": "flaxgen.models.field:Field",
+    "classifier": "flaxgen.models.classifier:Classifier",
 }
 
 

@@ -1,0 +1,39 @@
+"""Convolutions, pooling and squeezing of images."""
+
+import jax
+import jax.numpy as jnp
+
+from flaxgen.protocols import Array
+
+
+def conv(x_BYXC: Array, kernel_YXCF: Array) -> Array:
+    """The convolution of stride 1 that keeps height and width, zeros beyond the edges; the kernel (height, width, in, out), odd sizes."""
+    numbers = ("NHWC", "HWIO", "NHWC")
+    return jax.lax.conv_general_dilated(x_BYXC, kernel_YXCF, (1, 1), "SAME", dimension_numbers=numbers, precision="highest")
+
+
+def mean_pool(x_BYXC: Array) -> Array:
+    """Means over squares of two by two pixels; an odd last row or column is left out."""
+    rows, height, width, channels = x_BYXC.shape
+    height, width = height // 2, width // 2
+    x_BYXC = x_BYXC[:, : 2 * height, : 2 * width]
+    return x_BYXC.reshape(rows, height, 2, width, 2, channels).mean((2, 4))
+
+
+def squeeze(x_BYXC: Array, factor: int = 2) -> Array:
+    """Squares of `factor` by `factor` pixels as one pixel: (B, Y, X, C) to (B, Y / factor, X / factor, factor² C), rows of a square first."""
+    rows, height, width, channels = x_BYXC.shape
+    cut = x_BYXC.reshape(rows, height // factor, factor, width // factor, factor, channels)
+    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(rows, height // factor, width // factor, factor * factor * channels)
+
+
+def unsqueeze(x_BYXC: Array, factor: int = 2) -> Array:
+    """The inverse of `squeeze`."""
+    rows, height, width, channels = x_BYXC.shape
+    cut = x_BYXC.reshape(rows, height, width, factor, factor, channels // factor**2)
+    return cut.transpose(0, 1, 3, 2, 4, 5).reshape(rows, height * factor, width * factor, channels // factor**2)
+
+
+def bias(x_BYXC: Array, bias: Array) -> Array:
+    """x + bias, the bias of shape (C,) for all rows or (B, C) for each."""
+    return x_BYXC + jnp.broadcast_to(bias, (len(x_BYXC), bias.shape[-1]))[:, None, None]

@@ -1,0 +1,53 @@
+"""A store of images that Markov chains have reached, from which later chains go on."""
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+
+from flaxgen.protocols import Array
+
+
+@struct.dataclass
+class Buffer:
+    """image_NYXC uint8; the first count of them are filled; place: where the next goes, around and around."""
+
+    image_NYXC: Array
+    count: Array
+    place: Array
+
+
+def empty(size: int, shape: tuple[int, int, int]) -> Buffer:
+    """Room for `size` images of a shape."""
+    return Buffer(jnp.zeros((size, *shape), jnp.uint8), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+
+
+def add(buffer: Buffer, image_BYXC: Array) -> Buffer:
+    """The buffer with images in [0, 1], rounded down to 255ths, in place of the oldest; more rows than it has room for are an error."""
+    size, rows = len(buffer.image_NYXC), len(image_BYXC)
+    if rows > size:
+        raise ValueError(f"{rows} images for a buffer of {size}; give a larger buffer, or fewer rows")
+    slot_B = (buffer.place + jnp.arange(rows)) % size
+    stored_BYXC = (jnp.clip(image_BYXC, 0, 1) * 255).astype(jnp.uint8)
+    return Buffer(
+        buffer.image_NYXC.at[slot_B].set(stored_BYXC, unique_indices=True),
+        jnp.minimum(buffer.count + rows, size),
+        (buffer.place + rows) % size,
+    )
+
+
+def draw(buffer: Buffer, key_B: Array, fresh: float) -> tuple[Array, Array]:
+    """(image_BYXC in [0, 1], fresh_B): for each key an image of the buffer, with replacement, or uniform noise, with chance `fresh`.
+
+    While the buffer holds no more images than rows are asked for all rows are noise. An image v of the buffer comes back as v/256 + U(0, 1/256).
+    """
+    shape = buffer.image_NYXC.shape[1:]
+
+    def one(key):
+        which, uniform, chance = (jax.random.fold_in(key, number) for number in range(3))
+        slot = jax.random.randint(which, (), 0, jnp.maximum(buffer.count, 1))
+        return slot, jax.random.uniform(uniform, shape), jax.random.uniform(chance)
+
+    slot_B, uniform_BYXC, chance_B = jax.vmap(one)(key_B)
+    fresh_B = (chance_B <= fresh) | (buffer.count <= len(key_B))
+    old_BYXC = (buffer.image_NYXC[slot_B] + uniform_BYXC) / 256
+    return jnp.where(fresh_B[:, None, None, None], uniform_BYXC, old_BYXC), fresh_B

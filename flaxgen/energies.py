@@ -1,4 +1,4 @@
-"""Energies of points: one model's, or several added up. A callable (params, x_B…, label_B, key_B) -> energy_B, hashable, static under jit."""
+"""Energies of points, one model's or several added up: hashable callables (params, x_BYXC, label_B, key_B) -> energy_B."""
 
 import dataclasses
 from typing import Any, Literal

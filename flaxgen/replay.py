@@ -36,9 +36,10 @@ def add(buffer: Buffer, image_BYXC: Array) -> Buffer:
 
 
 def draw(buffer: Buffer, key_B: Array, fresh: float) -> tuple[Array, Array]:
-    """(image_BYXC in [0, 1], fresh_B): for each key an image of the buffer, with replacement, or uniform noise, with chance `fresh`.
+    """(image_BYXC in [0, 1], fresh_B): for each key an image of the buffer, with replacement, or noise, with chance `fresh`.
 
-    While the buffer holds no more images than rows are asked for all rows are noise. An image v of the buffer comes back as v/256 + U(0, 1/256).
+    Noise is uniform; while the buffer holds no more images than rows are asked for, all rows are. An image v of the buffer comes back as
+    v/256 + U(0, 1/256).
     """
     shape = buffer.image_NYXC.shape[1:]
 

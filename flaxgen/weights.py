@@ -1,7 +1,8 @@
 """A model on disk: config.json, model.safetensors, the tokenizer's files and a README.md in one folder.
 
     config.json   {"format": "flaxgen-1", "architecture": its name (models.architectures), "config": {sizes}, "text": {tokenizer},
-                   "end": [ids], "rule": {what a Writer draws by, unless told otherwise; see rules.as_json}, "source": {...}}
+                   "end": [ids], "rule": {what a Writer draws by, unless told otherwise; see rules.as_json},
+                   "sampling": {the same of a Painter, or null}, "source": {...}}
 
 The text section's "reserved" counts rows of the embedding that no entry of the vocabulary uses. "weights": "int8" says that kernels and
 token embedding are int8 with scales (flaxgen.models.int8); without it they are floating-point numbers.
@@ -97,9 +98,10 @@ def describe(folder) -> dict[str, Any]:
 
 
 def _check_end(path: pathlib.Path, card: dict) -> None:
-    end, vocab = card.get("end") or [], card["config"].vocab
+    end, vocab = card.get("end") or [], getattr(card["config"], "vocab", 0)
     if not (isinstance(end, list) and all(type(i) is int and 0 <= i < vocab for i in end)):
-        raise Mismatch(f'{path}: "end" is {end!r}, wanted a list of token ids from 0 to {vocab - 1}, or null')
+        wanted = f"a list of token ids from 0 to {vocab - 1}, or null" if vocab else "null: the model writes no tokens"
+        raise Mismatch(f'{path}: "end" is {end!r}, wanted {wanted}')
 
 
 def load(folder, *, dtype: Dtype | None = None, application: Application | None = None):
@@ -114,6 +116,7 @@ def load(folder, *, dtype: Dtype | None = None, application: Application | None 
     folder = pathlib.Path(folder)
     _check_dtype(dtype)
     card = describe(folder)
+    _check_rounded(card["config"], dtype)
     config, on_cpu = _applied(card["config"], application), jax.default_backend() == "cpu"
     entries = tensors.index(folder)
     layers = getattr(config, "stored_layers", config.layers)
@@ -177,9 +180,16 @@ def _check_dtype(dtype) -> None:
         raise ValueError(f"dtype={dtype!r}: wanted one of {', '.join(map(repr, get_args(Dtype)))}, or None for what is there")
 
 
+def _check_rounded(config, dtype: Dtype | None) -> None:
+    if dtype == "int8" and not hasattr(config, "vocab"):
+        raise ValueError(
+            f'dtype="int8" rounds language models; the architecture {config.architecture!r} wants float32 or bfloat16'
+        )
+
+
 def load_text(folder, card: dict):
     """The tokenizer of a flaxgen folder, or None; its length must be that of the model's vocabulary."""
-    section, vocab = card.get("text"), card["config"].vocab
+    section, vocab = card.get("text"), getattr(card["config"], "vocab", 0)
     text = flaxgen.text.load(pathlib.Path(folder), section)
     if text is None:
         return None
@@ -219,6 +229,7 @@ def save(
     dtype=None,
     end=None,
     rule=None,
+    sampling=None,
     source=None,
     readme: str | None = None,
     force: bool = False,
@@ -227,11 +238,12 @@ def save(
 
     dtype: "float32", "bfloat16", "int8" or None for what the leaves have. Leaves that are int8 (see `quantize`) are written as they are, or
     widened where dtype is another. end: ids that end a text, by default those of `text`.
-    rule: fields of the Rule that a Writer draws by. source: JSON-able provenance.
+    rule: fields of the Rule that a Writer draws by. sampling: JSON-able, what a Painter draws by. source: JSON-able provenance.
     readme: the model's card, by default the source in a sentence.
     """
     _check_dtype(dtype)
     config, rule = model.config, rules.as_json(rule)
+    _check_rounded(config, dtype)
     if end is None and text is not None:
         end = list(text.end) or None
     flat = flatten(params)
@@ -247,15 +259,17 @@ def save(
         "text": None,
         "end": end,
         "rule": rule,
+        "sampling": sampling,
         "source": source,
     } | ({"weights": "int8"} if dtype == "int8" else {})
-    if text is not None and len(text) > config.vocab:
-        raise Mismatch(f"the vocabulary has {len(text)} entries, the model {config.vocab} rows; save the model with its own vocabulary")
+    vocab = getattr(config, "vocab", 0)
+    if text is not None and len(text) > vocab:
+        raise Mismatch(f"the vocabulary has {len(text)} entries, the model {vocab} rows; save the model with its own vocabulary")
     _check_end(pathlib.Path(folder) / "config.json", card | {"config": config})
     wanted = [(name, _stored(name, dtype, flat), shape) for name, shape in _shapes(config, dtype).items()]
     with folders.staged(pathlib.Path(folder), force=force) as work:
         if text is not None:
-            card["text"] = text.save(work) | {"reserved": config.vocab - len(text)}
+            card["text"] = text.save(work) | {"reserved": vocab - len(text)}
         (work / "config.json").write_text(json.dumps(card, ensure_ascii=False, indent=1, allow_nan=False) + "\n", encoding="utf-8")
         (work / "README.md").write_text(
             readme or f"# A flaxgen model\n\nSource: {json.dumps(source, ensure_ascii=False)}\n", encoding="utf-8"

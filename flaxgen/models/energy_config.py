@@ -17,7 +17,7 @@ class Config:
 
     size: height and width of an image in pixels. channels: of an image. stem: filters of the first convolution.
     blocks: (filters, "same") or (filters, "down"), which halves height and width, of each residual block.
-    squeeze: side of the squares of pixels that are one pixel to the first convolution. classes: 0, or labels that gains and biases depend on.
+    squeeze: side of the squares of pixels that are one pixel to the first convolution. classes: 0, or of labels for gains and biases.
     activation: "leaky" is max(x, x / 5). last: of the sum over pixels, "relu" or the activation once more.
     dropout: between the two convolutions of a block. norm: of the kernels in training, see flaxgen.nn.spectral; a saved model has it
     divided out.
@@ -54,7 +54,7 @@ class Config:
         downs = sum(change == "down" for _, change in self.blocks)
         if self.size // self.squeeze < 2**downs:
             raise ValueError(
-                f"config field 'blocks' halves {self.size // self.squeeze} pixels {downs} times; wanted fewer that go down, or a larger size"
+                f"config field 'blocks' halves {self.size // self.squeeze} pixels {downs} times; wanted fewer \"down\", or a larger size"
             )
 
     @property

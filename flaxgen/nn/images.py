@@ -21,7 +21,7 @@ def mean_pool(x_BYXC: Array) -> Array:
 
 
 def squeeze(x_BYXC: Array, factor: int = 2) -> Array:
-    """Squares of `factor` by `factor` pixels as one pixel: (B, Y, X, C) to (B, Y / factor, X / factor, factor² C), rows of a square first."""
+    """Squares of pixels as one pixel: (B, Y, X, C) to (B, Y / factor, X / factor, factor² C), rows of a square first."""
     rows, height, width, channels = x_BYXC.shape
     cut = x_BYXC.reshape(rows, height // factor, factor, width // factor, factor, channels)
     return cut.transpose(0, 1, 3, 2, 4, 5).reshape(rows, height // factor, width // factor, factor * factor * channels)

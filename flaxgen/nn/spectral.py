@@ -5,7 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from flaxgen.protocols import Array, Params
+from flaxgen.protocols import Array
 
 Kind = Literal["full", "lower"]
 TINY = 1e-30  # added to squared norms; kernels of 1e-10 must not vanish in them
@@ -23,7 +23,7 @@ def begin(kernels: dict[str, Array], key: Array) -> dict[str, Array]:
 def normalise(
     kernels: dict[str, Array], power: dict[str, Array], kinds: dict[str, Kind], *, iterations: int = 1
 ) -> tuple[dict[str, Array], dict[str, Array]]:
-    """(kernels over their largest singular values, power) after some steps of power iteration; the gradient flows through the kernels alone.
+    """(kernels over their largest singular values, power) after some steps of power iteration, which no gradient passes.
 
     A kernel is looked at as the matrix (rest, out), as Miyato et al. 2018 do. "full": w / s. "lower": w min(1, s) / s with s + 1e-6 for s,
     so that a kernel that begins near nothing stays as it is until s reaches 1 (Du and Mordatch 2019, ebm_code_release).

@@ -34,8 +34,8 @@ class Contrast:
 
     loss: "cd" mean E(data) - mean E(samples); "logsumexp" the same with samples weighed by exp(-E), the normaliser + 1e-4; "softplus" mean
         log(1 + exp(E(data) - E(samples))), row by row.
-    moves, kind, step, noise, clip: of the chain, see langevin.Langevin. buffer: images it holds. fresh: share of chains that begin with noise.
-    kl: the loss of the sampler, E(samples) with the parameters held and the samples not (Du and Mordatch 2019, eq. 6 of the released code):
+    moves, kind, step, noise, clip: of the chain, see langevin.Langevin. buffer: images it holds. fresh: share of chains begun with noise.
+    kl: the loss of the sampler, E(samples) with the parameters held and the samples not (loss_energy in ebm_code_release):
         "chain" through every move, "last" through the last one (Du et al. 2020, arXiv 2012.01316); kl_weight times its mean.
     entropy: weight of minus the mean log distance from each sample to the nearest of the others in its batch, with kl only.
     iterations: steps of power iteration an update. dropout of the model is drawn in the chain too, as published.

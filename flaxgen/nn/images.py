@@ -6,10 +6,27 @@ import jax.numpy as jnp
 from flaxgen.protocols import Array
 
 
+@jax.custom_vjp
 def conv(x_BYXC: Array, kernel_YXCF: Array) -> Array:
     """The convolution of stride 1 that keeps height and width, zeros beyond the edges; the kernel (height, width, in, out), odd sizes."""
     numbers = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x_BYXC, kernel_YXCF, (1, 1), "SAME", dimension_numbers=numbers, precision="highest")
+
+
+def _forward(x_BYXC, kernel_YXCF):
+    return conv(x_BYXC, kernel_YXCF), (x_BYXC, kernel_YXCF)
+
+
+def _backward(factors, slope_BYXF):
+    x_BYXC, kernel_YXCF = factors
+    # Behind the barrier, or XLA folds the turning into the convolution, which its CPU then does eight times slower inside a loop
+    # (14 by 14 pixels, 32 filters, 64 images: 50 ms in place of 6).
+    turned_YXFC = jax.lax.optimization_barrier(jnp.flip(kernel_YXCF, (0, 1)).swapaxes(2, 3))
+    _, to_kernel = jax.vjp(lambda kernel_YXCF: conv.fun(x_BYXC, kernel_YXCF), kernel_YXCF)
+    return conv(slope_BYXF, turned_YXFC), to_kernel(slope_BYXF)[0]
+
+
+conv.defvjp(_forward, _backward)
 
 
 def mean_pool(x_BYXC: Array) -> Array:

@@ -76,8 +76,11 @@ class Config:
 
     def outputs(self, moved: int) -> int:
         """Numbers a pixel that a coupling wants to know to move `moved` channels."""
-        kind = "low-rank" if self.coupling == "exponential" and moved > FULL else self.coupling
-        return moved * {"exponential": moved + 1, "low-rank": 2 * self.rank + 1, "affine": 2, "additive": 1}[kind]
+        return moved * {"exponential": moved + 1, "low-rank": 2 * self.rank + 1, "affine": 2, "additive": 1}[self.kind(moved)]
+
+    def kind(self, moved: int) -> Coupling:
+        """What a coupling of `moved` channels is."""
+        return "low-rank" if self.coupling == "exponential" and moved > FULL else self.coupling
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Path below "params" -> shape of every parameter, in the order of the forward pass; kernels of convolutions are (Y, X, in, out)."""

@@ -1,0 +1,122 @@
+"""The matrix-exponential flow (Xiao & Liu 2020, arXiv 2007.09651): images to codes of equal size and back, with exact densities."""
+
+import math
+from functools import partial
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from flaxgen.models.config import block_name
+from flaxgen.models.flow_config import Config
+from flaxgen.nn import coupling, images, invertible
+from flaxgen.protocols import Array, Params
+
+LEAST = 1e-8
+
+
+class Step(nn.Module):
+    """Scale and shift, mixing of the channels, coupling; with their log-determinants."""
+
+    config: Config
+    size: int
+    channels: int
+
+    def setup(self):
+        c = self.config
+        self.normalise = invertible.Normalise((self.size, self.size, self.channels), LEAST)
+        self.mix = invertible.Mix(c.mixing, self.channels)
+        kind, out = c.kind(self.channels // 2), c.outputs(self.channels // 2)
+        self.couple = coupling.Coupling(kind, c.rank, self.channels, c.hidden, c.blocks, out)
+
+    def __call__(self, x_BYXC: Array) -> tuple[Array, Array]:
+        logdet_B = jnp.zeros(len(x_BYXC))
+        for part in (self.normalise, self.mix, self.couple):
+            x_BYXC, logdet = part(x_BYXC)
+            logdet_B += jnp.broadcast_to(logdet, logdet_B.shape)
+        return x_BYXC, logdet_B
+
+    def inverse(self, y_BYXC: Array) -> Array:
+        for part in (self.couple, self.mix, self.normalise):
+            y_BYXC = part.inverse(y_BYXC)
+        return y_BYXC
+
+
+class Flow(nn.Module):
+    """`apply(params, image_BYXC)` gives (z_BD, logdet_B) in float32, `apply(params, z_BD, method=Flow.inverse)` image_BYXC.
+
+    An image holds numbers from -1 to 1, see `widen`. z is all its numbers' code, the first half of what the first level gives first;
+    logdet is the log of |det dz / dimage|. With mutable=["params"] the parameters come back too, their scales and shifts fitted to the image.
+    """
+
+    config: Config
+    dtype: jnp.dtype = jnp.float32
+
+    def setup(self):
+        places = zip(self.config.levels(), self.config.flows, strict=True)
+        steps = [Step(self.config, size, channels) for (size, channels), count in places for _ in range(count)]
+        for index, step in enumerate(steps):
+            setattr(self, block_name(index), step)
+
+    def __call__(self, image_BYXC: Array) -> tuple[Array, Array]:
+        x_BYXC, codes, logdet_B = image_BYXC.astype(jnp.float32), [], jnp.zeros(len(image_BYXC))
+        for level, steps in enumerate(self._levels()):
+            x_BYXC = images.squeeze(x_BYXC)
+            for step in steps:
+                x_BYXC, logdet = step(x_BYXC)
+                logdet_B += logdet
+            if level < len(self.config.flows) - 1:
+                x_BYXC, out_BYXC = jnp.split(x_BYXC, 2, axis=-1)
+                codes.append(out_BYXC)
+        return jnp.concatenate([code_BYXC.reshape(len(image_BYXC), -1) for code_BYXC in (*codes, x_BYXC)], axis=1), logdet_B
+
+    def inverse(self, z_BD: Array) -> Array:
+        sizes = [(size, size, channels // 2) for size, channels in self.config.levels()]
+        sizes[-1] = (*sizes[-1][:2], 2 * sizes[-1][2])
+        ends = [sum(map(math.prod, sizes[:level])) for level in range(1, len(sizes))]
+        codes = [each.reshape(-1, *size) for each, size in zip(jnp.split(z_BD.astype(jnp.float32), ends, axis=1), sizes, strict=True)]
+        x_BYXC = codes.pop()
+        for level, steps in reversed(list(enumerate(self._levels()))):
+            if level < len(sizes) - 1:
+                x_BYXC = jnp.concatenate([x_BYXC, codes.pop()], axis=-1)
+            for step in reversed(steps):
+                x_BYXC = step.inverse(x_BYXC)
+            x_BYXC = images.unsqueeze(x_BYXC)
+        return x_BYXC
+
+    def log_prob(self, image_BYXC: Array) -> Array:
+        """The log-density of each image, in nats, under a standard normal code."""
+        z_BD, logdet_B = self(image_BYXC)
+        return logdet_B - (jnp.square(z_BD).sum(1) + z_BD.shape[1] * math.log(2 * math.pi)) / 2
+
+    def _levels(self) -> list[list[Step]]:
+        steps = iter([getattr(self, block_name(index)) for index in range(self.config.layers)])
+        return [[next(steps) for _ in range(count)] for count in self.config.flows]
+
+
+def widen(image_BYXC: Array, noise_BYXC: Array, bits: int = 8) -> Array:
+    """8-bit images as numbers from -1 to 1: `bits` of them kept, and noise from 0 to 1 within a level (uniform dequantisation)."""
+    level_BYXC = jnp.right_shift(image_BYXC, 8 - bits).astype(jnp.float32)
+    return (level_BYXC + noise_BYXC) / 2 ** (bits - 1) - 1
+
+
+def narrow(image_BYXC: Array, bits: int = 8) -> Array:
+    """The inverse of `widen`, noise lost: the lowest 8-bit number of each level; what lies outside -1 to 1 becomes the nearest level."""
+    level_BYXC = jnp.clip(jnp.floor((image_BYXC + 1) * 2 ** (bits - 1)), 0, 2**bits - 1)
+    return jnp.left_shift(level_BYXC.astype(jnp.uint8), 8 - bits)
+
+
+def bits(log_prob_B: Array, config: Config) -> Array:
+    """Bits per dimension of images of 2^bits levels, from the log-density of numbers from -1 to 1."""
+    return config.bits - 1 - log_prob_B / (config.dimensions * math.log(2))
+
+
+@partial(jax.jit, static_argnames="model")
+def fit(model: Flow, params: Params, image_BYXC: Array) -> Params:
+    """The parameters with all scales and shifts fitted to the images, numbers from -1 to 1: a flow's training begins here."""
+    _, fitted = model.apply(params, image_BYXC, mutable=["params"])
+    return params | fitted
+
+
+SHARDING = ((r".*", PartitionSpec()),)

@@ -46,8 +46,8 @@ class Step(nn.Module):
 class Flow(nn.Module):
     """`apply(params, image_BYXC)` gives (z_BD, logdet_B) in float32, `apply(params, z_BD, method=Flow.inverse)` image_BYXC.
 
-    An image holds numbers from -1 to 1, see `widen`. z is all its numbers' code, the first half of what the first level gives first;
-    logdet is the log of |det dz / dimage|. With mutable=["params"] the parameters come back too, their scales and shifts fitted to the image.
+    An image holds numbers from -1 to 1, see `widen`. z is its code, what the first level puts aside first; logdet is the log of
+    |det dz / dimage|. With mutable=["params"] parameters come back too, whose scales and shifts are fitted to the images.
     """
 
     config: Config

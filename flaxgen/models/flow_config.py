@@ -83,7 +83,7 @@ class Config:
         return "low-rank" if self.coupling == "exponential" and moved > FULL else self.coupling
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Path below "params" -> shape of every parameter, in the order of the forward pass; kernels of convolutions are (Y, X, in, out)."""
+        """Path below "params" -> shape of every parameter, in the order of the forward pass; kernels of nets are (Y, X, in, out)."""
         tree = {}
         places = [place for place, count in zip(self.levels(), self.flows, strict=True) for _ in range(count)]
         for step, (size, channels) in enumerate(places):

@@ -3,7 +3,6 @@
 from typing import Literal
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from flaxgen.models.config import block_name
@@ -12,7 +11,10 @@ from flaxgen.protocols import Array
 
 
 class Normed(nn.Module):
-    """scale conv(x) + shift, a scale and a shift for every filter; where "params" are mutable, y is fitted to mean 0 and deviation `deviation`."""
+    """scale conv(x) + shift, a scale and a shift for every filter.
+
+    Where "params" are mutable both are fitted to x, so that over rows and pixels y has mean 0 and deviation `deviation`.
+    """
 
     filters: int
     taps: int = 3

@@ -17,8 +17,8 @@ MOST = 32  # parts that the unit of time is cut into
 def move(a_FDP: Array, x_DP: Array, drift_DP: Array) -> Array:
     """y(1) of y' = A y + drift, y(0) = x, for every pixel: exp(A) x where the drift is 0, phi(A) drift where x is 0.
 
-    phi(A) is the sum of A^k / (k + 1)!. The time is cut into as many parts as the norm of A, its largest sum of |A| over a row, is large, for
-    each pixel by itself: what a pixel gets does not depend on its neighbours. NaN where the norm is over 32, or not a number.
+    phi(A) is the sum of A^k / (k + 1)!. The time is cut into as many parts as the norm of A, its largest sum of |A| over a row, is large,
+    for each pixel by itself: what a pixel gets does not depend on its neighbours. NaN where the norm is over 32, or not a number.
     """
     part_FDP, parts_P = _cut(a_FDP)
 

@@ -9,19 +9,21 @@ from flaxgen.protocols import Array
 
 @struct.dataclass
 class Buffer:
-    """image_NYXC uint8; the first count of them are filled; place: where the next goes, around and around."""
+    """image_NYXC uint8, and label_N where labels are kept; the first count are filled; place: where the next goes, around and around."""
 
     image_NYXC: Array
+    label_N: Array | None
     count: Array
     place: Array
 
 
-def empty(size: int, shape: tuple[int, int, int]) -> Buffer:
-    """Room for `size` images of a shape."""
-    return Buffer(jnp.zeros((size, *shape), jnp.uint8), jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32))
+def empty(size: int, shape: tuple[int, int, int], *, labels: bool = False) -> Buffer:
+    """Room for `size` images of a shape, and their labels."""
+    zero = jnp.zeros((), jnp.int32)
+    return Buffer(jnp.zeros((size, *shape), jnp.uint8), jnp.zeros((size,), jnp.int32) if labels else None, zero, zero)
 
 
-def add(buffer: Buffer, image_BYXC: Array) -> Buffer:
+def add(buffer: Buffer, image_BYXC: Array, label_B: Array | None = None) -> Buffer:
     """The buffer with images in [0, 1], rounded down to 255ths, in place of the oldest; more rows than it has room for are an error."""
     size, rows = len(buffer.image_NYXC), len(image_BYXC)
     if rows > size:
@@ -30,16 +32,17 @@ def add(buffer: Buffer, image_BYXC: Array) -> Buffer:
     stored_BYXC = (jnp.clip(image_BYXC, 0, 1) * 255).astype(jnp.uint8)
     return Buffer(
         buffer.image_NYXC.at[slot_B].set(stored_BYXC, unique_indices=True),
+        None if buffer.label_N is None else buffer.label_N.at[slot_B].set(label_B, unique_indices=True),
         jnp.minimum(buffer.count + rows, size),
         (buffer.place + rows) % size,
     )
 
 
-def draw(buffer: Buffer, key_B: Array, fresh: float) -> tuple[Array, Array]:
-    """(image_BYXC in [0, 1], fresh_B): for each key an image of the buffer, with replacement, or noise, with chance `fresh`.
+def draw(buffer: Buffer, key_B: Array, fresh: float, label_B: Array | None = None) -> tuple[Array, Array | None, Array]:
+    """(image_BYXC in [0, 1], label_B, fresh_B): for each key an image of the buffer, with replacement, or noise, with chance `fresh`.
 
     Noise is uniform; while the buffer holds no more images than rows are asked for, all rows are. An image v of the buffer comes back as
-    v/256 + U(0, 1/256).
+    v/256 + U(0, 1/256), with its label where labels are kept; others have the label given.
     """
     shape = buffer.image_NYXC.shape[1:]
 
@@ -51,4 +54,6 @@ def draw(buffer: Buffer, key_B: Array, fresh: float) -> tuple[Array, Array]:
     slot_B, uniform_BYXC, chance_B = jax.vmap(one)(key_B)
     fresh_B = (chance_B <= fresh) | (buffer.count <= len(key_B))
     old_BYXC = (buffer.image_NYXC[slot_B] + uniform_BYXC) / 256
-    return jnp.where(fresh_B[:, None, None, None], uniform_BYXC, old_BYXC), fresh_B
+    if buffer.label_N is not None:
+        label_B = jnp.where(fresh_B, label_B, buffer.label_N[slot_B])
+    return jnp.where(fresh_B[:, None, None, None], uniform_BYXC, old_BYXC), label_B, fresh_B

@@ -14,6 +14,7 @@ from flaxgen.protocols import Array, Params
 
 Loss = Literal["cd", "logsumexp", "softplus"]
 KL = Literal["none", "chain", "last"]
+Labels = Literal["data", "kept"]
 
 
 @struct.dataclass
@@ -28,13 +29,15 @@ class Carry:
 class Contrast:
     """loss(E(data), E(samples)) + regulariser (mean E(data)² + mean E(samples)²), the samples where chains of the buffer end.
 
-    A batch holds image_BYXC uint8, row_B (a row's number in the whole batch; absent 0, 1, ...) and label_B where the model has classes; the
-    chains take the data's labels. Facts besides the weight: energy_data, energy_sample, their means; move, the mean change of a number by
+    A batch holds image_BYXC uint8, row_B (a row's number in the whole batch; absent 0, 1, ...) and label_B where the model has classes.
+    Facts besides the weight: energy_data, energy_sample, their means; move, the mean change of a number by
     the chain; fresh, the share of chains that began with noise.
 
     loss: "cd" mean E(data) - mean E(samples); "logsumexp" the same with samples weighed by exp(-E), the normaliser + 1e-4; "softplus" mean
         log(1 + exp(E(data) - E(samples))), row by row.
     moves, kind, step, noise, clip: of the chain, see langevin.Langevin. buffer: images it holds. fresh: share of chains begun with noise.
+    labels: of chains that go on from the buffer, of a class-conditional model: those of the batch's data, as published, or "kept": an
+        image stays of the class that it began with.
     kl: the loss of the sampler, E(samples) with the parameters held and the samples not (loss_energy in ebm_code_release):
         "chain" through every move, "last" through the last one (Du et al. 2020, arXiv 2012.01316); kl_weight times its mean.
     entropy: weight of minus the mean log distance from each sample to the nearest of the others in its batch, with kl only.
@@ -52,6 +55,7 @@ class Contrast:
     clip: float = 0.01
     buffer: int = 10_000
     fresh: float = 0.05
+    labels: Labels = "data"
     kl: KL = "none"
     kl_weight: float = 1.0
     entropy: float = 0.0
@@ -59,7 +63,7 @@ class Contrast:
     largest: float = 100.0
 
     def __post_init__(self):
-        for name, choices in (("loss_kind", Loss), ("kl", KL), ("kind", langevin.Kind)):
+        for name, choices in (("loss_kind", Loss), ("kl", KL), ("labels", Labels), ("kind", langevin.Kind)):
             if getattr(self, name) not in get_args(choices):
                 raise ValueError(f"{name}={getattr(self, name)!r}: wanted one of {', '.join(get_args(choices))}")
         for name, least in (("moves", 1), ("buffer", 1), ("iterations", 1)):
@@ -85,28 +89,31 @@ class Contrast:
     def carry(self, key):
         c = self.model.config
         shapes = {path: jnp.zeros(c.shapes()[path]) for path in c.normalised()}
-        return Carry(replay.empty(self.buffer, (c.size, c.size, c.channels)), spectral.begin(shapes, key))
+        kept = self.labels == "kept" and c.classes > 0
+        return Carry(replay.empty(self.buffer, (c.size, c.size, c.channels), labels=kept), spectral.begin(shapes, key))
 
     def loss(self, params, carry, key, batch):
         rows = len(batch["image_BYXC"])
         row_B = batch.get("row_B", jnp.arange(rows))
         noise_B, draw_B, move_B, drop_B = (_keys(jax.random.fold_in(key, number), row_B) for number in range(4))
         normal, power = self.normalised(params, carry.power)
-        begun_BYXC, fresh_B = replay.draw(carry.buffer, draw_B, self.fresh)
-        end_BYXC = self._run(normal, begun_BYXC, move_B, batch.get("label_B"))
+        label_B = batch.get("label_B")
+        begun_BYXC, chain_label_B, fresh_B = replay.draw(carry.buffer, draw_B, self.fresh, label_B)
+        end_BYXC = self._run(normal, begun_BYXC, move_B, chain_label_B)
         held_BYXC = jax.lax.stop_gradient(end_BYXC)
         both_BYXC = jnp.concatenate([dequantised(batch["image_BYXC"], noise_B), held_BYXC])
-        energy_B = self._energy(normal, both_BYXC, batch, jnp.concatenate([drop_B, drop_B]))
+        both_label_B = None if label_B is None else jnp.concatenate([label_B, chain_label_B])
+        energy_B = self._energy(normal, both_BYXC, both_label_B, jnp.concatenate([drop_B, drop_B]))
         data_B, sample_B = energy_B[:rows], energy_B[rows:]
         value = contrast(data_B, sample_B, self.loss_kind) + self.regulariser * squares(data_B, sample_B)
         if self.kl != "none":
-            sampler_B = self._energy(jax.lax.stop_gradient(normal), end_BYXC, batch, drop_B)
+            sampler_B = self._energy(jax.lax.stop_gradient(normal), end_BYXC, chain_label_B, drop_B)
             value += self.kl_weight * sampler_B.mean() - self.entropy * spread(end_BYXC)
         data, sample = data_B.mean(), sample_B.mean()
         sane = jnp.maximum(jnp.maximum(jnp.abs(data), jnp.abs(sample)), jnp.abs(data - sample)) <= self.largest
         facts = {"weight": jnp.float32(rows), "energy_data": data, "energy_sample": sample}
         facts |= {"move": jnp.abs(held_BYXC - begun_BYXC).mean(), "fresh": fresh_B.mean()}
-        return jnp.where(sane, value, jnp.nan), (Carry(replay.add(carry.buffer, held_BYXC), power), facts)
+        return jnp.where(sane, value, jnp.nan), (Carry(replay.add(carry.buffer, held_BYXC, chain_label_B), power), facts)
 
     def export(self, params, carry):
         return self.normalised(params, carry.power)[0]
@@ -130,9 +137,7 @@ class Contrast:
             state = jax.lax.stop_gradient(state)
         return chain.read(chain.step(last, memory, state) if self.moves > 1 else state)
 
-    def _energy(self, params, x_BYXC, batch, key_B):
-        label_B = batch.get("label_B")
-        label_B = None if label_B is None else jnp.tile(label_B, len(x_BYXC) // len(label_B))
+    def _energy(self, params, x_BYXC, label_B, key_B):
         return self.model.apply(params, x_BYXC, label_B, key_B=key_B if self.model.config.dropout else None)
 
 

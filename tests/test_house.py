@@ -47,7 +47,7 @@ FLOORS = (
     ("flaxgen.models",),
     ("flaxgen.chains", "flaxgen.tasks"),
     ("flaxgen.weights", "flaxgen.longer", "flaxgen.engine", "flaxgen.asking"),
-    ("flaxgen.context",),
+    ("flaxgen.context", "flaxgen.features"),
     ("flaxgen.jobs",),
     ("flaxgen.warming", "flaxgen.results"),
     ("flaxgen.pipelines", "flaxgen.encoder", "flaxgen.couplets", "flaxgen.reader"),

@@ -3,12 +3,23 @@
 import jax
 import jax.numpy as jnp
 
+from flaxgen.nn import winograd
 from flaxgen.protocols import Array
 
 
 @jax.custom_vjp
 def conv(x_BYXC: Array, kernel_YXCF: Array) -> Array:
     """The convolution of stride 1 that keeps height and width, zeros beyond the edges; the kernel (height, width, in, out), odd sizes."""
+    height, width, channels, filters = kernel_YXCF.shape
+    pixels = x_BYXC.shape[0] * x_BYXC.shape[1] * x_BYXC.shape[2]
+    # On a CPU, in loops, 1.3 to 2.7 times as fast as XLA's own convolution; below these sizes it is no faster, and compiles longer.
+    large = channels >= 16 and filters >= 16 and pixels >= 1024
+    if (height, width) != (3, 3) or x_BYXC.dtype != jnp.float32 or kernel_YXCF.dtype != jnp.float32 or not large:
+        return _direct(x_BYXC, kernel_YXCF)
+    return jax.lax.platform_dependent(x_BYXC, kernel_YXCF, cpu=winograd.conv, default=_direct)
+
+
+def _direct(x_BYXC: Array, kernel_YXCF: Array) -> Array:
     numbers = ("NHWC", "HWIO", "NHWC")
     return jax.lax.conv_general_dilated(x_BYXC, kernel_YXCF, (1, 1), "SAME", dimension_numbers=numbers, precision="highest")
 
@@ -22,7 +33,7 @@ def _backward(factors, slope_BYXF):
     # Behind the barrier, or XLA folds the turning into the convolution, which its CPU then does eight times slower inside a loop
     # (14 by 14 pixels, 32 filters, 64 images: 50 ms in place of 6).
     turned_YXFC = jax.lax.optimization_barrier(jnp.flip(kernel_YXCF, (0, 1)).swapaxes(2, 3))
-    _, to_kernel = jax.vjp(lambda kernel_YXCF: conv.fun(x_BYXC, kernel_YXCF), kernel_YXCF)
+    _, to_kernel = jax.vjp(lambda kernel_YXCF: _direct(x_BYXC, kernel_YXCF), kernel_YXCF)
     return conv(slope_BYXF, turned_YXFC), to_kernel(slope_BYXF)[0]
 
 

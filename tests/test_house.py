@@ -31,6 +31,7 @@ FLOORS = (
         "flaxgen.replay",
         "flaxgen.energies",
         "flaxgen.gallery",
+        "flaxgen.canvas",
         "flaxgen.rules",
         "flaxgen.terms",
         "flaxgen.controls",
@@ -46,11 +47,12 @@ FLOORS = (
     ),
     ("flaxgen.models",),
     ("flaxgen.chains", "flaxgen.tasks"),
+    ("flaxgen.drawing",),
     ("flaxgen.weights", "flaxgen.longer", "flaxgen.engine", "flaxgen.asking"),
     ("flaxgen.context", "flaxgen.features"),
     ("flaxgen.jobs",),
     ("flaxgen.warming", "flaxgen.results"),
-    ("flaxgen.pipelines", "flaxgen.encoder", "flaxgen.couplets", "flaxgen.reader"),
+    ("flaxgen.pipelines", "flaxgen.encoder", "flaxgen.couplets", "flaxgen.reader", "flaxgen.flow_painter", "flaxgen.painter"),
     ("flaxgen", "flaxgen.cli", "flaxgen.terminal", "flaxgen.many"),
 )
 

@@ -2,8 +2,8 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import numpy as np
 
@@ -54,7 +54,7 @@ class Images:
         for start in range(0, count, size):
             row_B = start + np.arange(size)
             found = self._read(np.minimum(row_B, count - 1), np.zeros(size, bool))
-            yield found | {"row_B": np.arange(size, dtype=np.int32), "weight_B": (row_B < count).astype(np.float32)}
+            yield found | {"row_B": row_B.astype(np.int32), "weight_B": (row_B < count).astype(np.float32)}
 
     def _read(self, at_B: np.ndarray, mirrored_B: np.ndarray) -> Batch:
         image_BYXC = np.asarray(self.image_NYXC[at_B])
@@ -86,3 +86,31 @@ def build(
     if known not in (None, digest.hexdigest()):
         raise ValueError(f"{words} holds other images than the run was started on (digest differs); restore them, or give another out=")
     return Images(image_NYXC, label_N, digest.hexdigest(), flips)
+
+
+def square(words: str, found: Images) -> tuple[int, int]:
+    """(height and width, channels) of images; ValueError where they are no squares."""
+    _, height, width, channels = found.image_NYXC.shape
+    if height != width:
+        raise ValueError(f"{words}: images of {height} × {width} pixels; wanted squares")
+    return height, channels
+
+
+def fitting(found: Images, words: str, sizes: Any) -> Images:
+    """The images, or a ValueError where a model of these sizes does not read them."""
+    got, wanted = found.image_NYXC.shape[1:], (sizes.size, sizes.size, sizes.channels)
+    if got != wanted or found.classes > getattr(sizes, "classes", 0):
+        raise ValueError(
+            f"{words}: images of {got} and {found.classes} classes; the model reads {wanted} and {getattr(sizes, 'classes', 0)}. "
+            "Give images of the same kind"
+        )
+    return found
+
+
+def totals(run, sums: Callable, state, dev: Images, most: int) -> list[float]:
+    """The sums over the first `most` images of what sums(state, batch), a Program.total, gives for a batch."""
+    size, found = run.settings.batch // run.settings.accumulate, 0.0
+    for batch in dev.parts(size, most):
+        place = run.program.place(lambda part, batch=batch: {name: array[part] for name, array in batch.items()}, size)
+        found += np.asarray(sums(state, place), np.float64)
+    return found.tolist()

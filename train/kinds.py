@@ -2,7 +2,9 @@
 
 A module of a kind holds
 
+    UNIT                              the plural of what is counted and weighed, as "tokens"
     SHARDING                          (pattern, PartitionSpec) pairs of the model's parameters
+    CARRY                             the same of what the task carries from update to update; () where it carries nothing
     Config                            the class of its models' sizes
     limits(config)                    what a mesh must divide besides, a tuple of flaxgen.sharding.Limit
     begin(settings) -> begin.Model    the model of the first update; what is wrong with the settings is a ValueError
@@ -15,7 +17,7 @@ A module of a kind holds
     look(run, rows, dev)              look(step, state) -> (facts for the log, the score of a checkpoint or None, less is better); what is
                                       wrong with prompts= is a ValueError before the first update. dev: what rows() gave for it, or None
     cost(settings, config, fixed)     (floating-point operations a target, the formula in words); fixed: elements of frozen kernels
-    saved(model)                      what weights.save is told of a model besides, as {"end": ids, "rule": fields}
+    saved(settings, model)            what weights.save is told of a model besides, as {"end": ids, "rule": fields} or {"sampling": fields}
 """
 
 import importlib
@@ -23,7 +25,14 @@ from types import ModuleType
 
 from train import settings as choices
 
-MODULES = {"language": "train.language", "tagging": "train.tagging", "reading": "train.reading"}
+MODULES = {
+    "language": "train.language",
+    "tagging": "train.tagging",
+    "reading": "train.reading",
+    "energy": "train.energy",
+    "flow": "train.flow",
+    "classifier": "train.classifier",
+}
 
 
 def of(settings: choices.Settings) -> ModuleType:

@@ -15,6 +15,8 @@ from train.settings import Language
 
 Config = config.Config
 SHARDING = transformer.SHARDING
+CARRY = ()
+UNIT = "tokens"
 LEARNT = r"^(?!.*/kernel_[ab]$|embed/token/embedding$)"  # lora.FROZEN without the token embedding, which has new rows to learn
 WRAPPERS = {"fgm": adversarial.FastGradient, "penalty": adversarial.GradientPenalty}
 
@@ -94,5 +96,5 @@ def cost(s: Language, sizes: Config, fixed: int) -> tuple[int, str]:
     return flops.a_token(sizes, s.length, frozen=fixed), flops.formula(sizes, s.length) + less
 
 
-def saved(model: beginning.Model) -> dict:
+def saved(s: Language, model: beginning.Model) -> dict:
     return {"end": list(model.text.end), "rule": sample.RULE}

@@ -22,15 +22,15 @@ class Hooks:
 
     batch(place) -> arrays; save(step, state, facts, score); check() raises when a save in the background has failed,
     wait() returns when it has ended;
-    back() -> (state, facts) of the newest good checkpoint, or of the beginning; look(step, state) -> (facts for the log, the
-    score of a checkpoint or None).
+    back(rollbacks) -> (state, facts) of the newest good checkpoint, or of the beginning, to which the run goes back for that many
+    times in all; look(step, state) -> (facts for the log, the score of a checkpoint or None).
     """
 
     batch: Callable[[int], dict]
     save: Callable[[int, Any, dict, float | None], None]
     check: Callable[[], None]
     wait: Callable[[], None]
-    back: Callable[[], tuple[Any, dict]]
+    back: Callable[[int], tuple[Any, dict]]
     look: Callable[[int, Any], tuple[dict, float | None]]
 
 
@@ -84,9 +84,9 @@ def go_back(program, hooks: Hooks, settings, record: watch.Record, done: int) ->
             "lower rate=, raise warmup=, or look at the data there"
         )
     place = done + record.skipped + settings.skip
-    state, facts = hooks.back()
+    state, facts = hooks.back(rollbacks)
     step = program.done(state)
-    record.back(step, facts, skipped=place - step, rollbacks=rollbacks)
+    record.back(step, facts, skipped=place - step, rollbacks=rollbacks, share=settings.lower**rollbacks)
     return state, step
 
 
@@ -104,11 +104,12 @@ class Reader:
         """Waits for all updates but the last `left`."""
         while len(self.under_way) > left and self.bad < self.patience:
             step, now = self.under_way.popleft()
-            loss, norm, rate = (float(now[name]) for name in ("loss", "norm", "rate"))
+            loss, norm = float(now["loss"]), float(now["norm"])
             self.signal = max(self.signal, int(now["stop"]))
             if math.isfinite(loss + norm):
                 self.bad = 0
-                self.record.note(step, loss, norm, int(now["weight"]), rate=rate)
+                more = {name: float(now[name]) for name in now if name not in ("loss", "norm", "weight", "stop")}
+                self.record.note(step, loss, norm, int(now["weight"]), **more)
             else:
                 self.bad += 1
                 self.record.event(step, "skipped", loss=str(loss), norm=str(norm))

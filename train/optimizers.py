@@ -11,8 +11,8 @@ import optax
 
 from train import partition
 
-Name = Literal["adamw", "adam", "adafactor", "lion", "sgd", "adafactor-gpt2-ml"]
-Schedule = Literal["cosine", "linear", "wsd", "constant", "gpt2-ml"]
+Name = Literal["adamw", "adam", "adam-0", "adamax", "adafactor", "lion", "sgd", "adafactor-gpt2-ml"]
+Schedule = Literal["cosine", "linear", "wsd", "halves", "constant", "gpt2-ml"]
 
 
 def build(
@@ -29,15 +29,18 @@ def build(
     layer_rate: float = 1.0,
     layers: int = 0,
     freeze: str = "",
+    lower: float = 1.0,
 ) -> optax.GradientTransformation:
     """update = -rate (direction + decay parameter), the direction by `name`, the decay for kernels and embeddings only.
 
     adamw: b1 0.9, b2 0.98 (Loshchilov & Hutter 2019).  adam: b1 0.9, b2 0.999, as published (Kingma & Ba 2015).
+    adam-0: b1 0, b2 0.999, as energy models are trained (Du & Mordatch 2019).  adamax: b1 0.9, b2 0.999 (Kingma & Ba 2015, section 7.1).
     lion: b1 0.9, b2 0.99; a third to a tenth of AdamW's rate (Chen et al. 2023).
     adafactor: optax's, relative to each parameter's root mean square, so rates are near 1e-2 (Shazeer & Stern 2018). optax.adafactor itself
     does not multiply its decay by the rate; here it is, as everywhere.  adafactor-gpt2-ml: what trained GPT2_ML.  sgd: the gradient.
     clip: largest global norm of the gradient, 0 for none.  ema: see `average`, 0 for none.
     layer_rate: see `scale_by_depth`, 1 for one rate; it wants the number of `layers`, and the regex the parameters were split by.
+    lower: see `lowered`; 1 for a rate that stays as it is whatever happens.
     """
     for what, given, choices in (("optimizer", name, get_args(Name)), ("schedule", schedule, get_args(Schedule))):
         if given not in choices:
@@ -51,6 +54,7 @@ def build(
     parts += [optax.add_decayed_weights(decay, mask=decayed)] if decay else []
     parts.append(optax.scale_by_learning_rate(rates(schedule, steps=steps, rate=rate, warmup=warmup, cooldown=cooldown)))
     parts += [scale_by_depth(layer_rate, layers, freeze)] if layer_rate < 1 else []
+    parts += [scale_by_share()] if lower < 1 else []
     parts += [average(ema)] if ema else []
     return optax.chain(*parts)
 
@@ -59,8 +63,9 @@ def rates(schedule: Schedule, *, steps: int, rate: float, warmup: int, cooldown:
     """Learning rate of the update after `count` others: a straight line up from 0 over `warmup` updates, then by name.
 
     cosine: half a cosine down to a twentieth.  linear: down to 0.  constant: flat.  wsd: flat, then straight down to 0 over the last
-    `cooldown` updates (Hu et al. 2024, MiniCPM).  gpt2-ml: straight down to 0 from update 0 on, warm-up included, so the rate is at
-    most rate (1 - warmup / steps), with a small jump down at the end of the warm-up (imcaspar/gpt2-ml, train/optimization_adafactor.py).
+    `cooldown` updates (Hu et al. 2024, MiniCPM).  halves: flat, and half of itself after every `cooldown` updates.  gpt2-ml: straight down
+    to 0 from update 0 on, warm-up included, so the rate is at most rate (1 - warmup / steps), with a small jump down at the end of the
+    warm-up (imcaspar/gpt2-ml, train/optimization_adafactor.py).
     """
     if schedule != "gpt2-ml":
         warmup = min(warmup, steps - 1)
@@ -72,6 +77,8 @@ def rates(schedule: Schedule, *, steps: int, rate: float, warmup: int, cooldown:
         rise = step / max(warmup, 1)
         if schedule == "gpt2-ml":
             return rate * jnp.where(step < warmup, rise, 1 - step / steps)
+        if schedule == "halves":
+            return rate * jnp.minimum(rise, 1.0) * 0.5 ** (step // max(cooldown, 1))
         fall = {"linear": (steps - step) / (steps - warmup), "wsd": (steps - step) / max(cooldown, 1), "constant": 1.0}[schedule]
         return rate * jnp.minimum(jnp.where(step < warmup, rise, 1.0), fall)
 
@@ -88,8 +95,10 @@ def direction(name: Name) -> optax.GradientTransformation:
     """What the optimizer of that name makes of a gradient, before decay and rate."""
     if name == "adamw":
         return optax.scale_by_adam(b1=0.9, b2=0.98)
-    if name == "adam":
-        return optax.scale_by_adam()
+    if name in ("adam", "adam-0"):
+        return optax.scale_by_adam(b1=0.9 if name == "adam" else 0.0)
+    if name == "adamax":
+        return optax.scale_by_adamax()
     if name == "lion":
         return optax.scale_by_lion(b1=0.9, b2=0.99)
     if name == "sgd":
@@ -187,6 +196,33 @@ def scale_by_depth(layer_rate: float, layers: int, freeze: str) -> optax.Gradien
         return leaf * layer_rate ** (layers - 1 - int(top.removeprefix("block_"))) if top.startswith("block_") else leaf
 
     return optax.stateless(lambda updates, _: jax.tree_util.tree_map_with_path(scale, updates))
+
+
+class Share(NamedTuple):
+    """What the rate is times the planned one."""
+
+    share: jax.Array
+
+
+def scale_by_share() -> optax.GradientTransformation:
+    """Updates times a share that begins at 1 and that `lowered` sets; it lies in the state, so a resumed run keeps it."""
+
+    def update(updates, state, params=None):
+        return jax.tree.map(lambda leaf: leaf * state.share.astype(leaf.dtype), updates), state
+
+    return optax.GradientTransformation(lambda params: Share(jnp.ones(())), update)
+
+
+def lowered(opt_state, share: float) -> Any:
+    """An optimizer's state with the rate at that share of what the schedule plans; as it is where `build` was given lower=1."""
+    swap = lambda node: Share(jnp.full_like(node.share, share)) if isinstance(node, Share) else node  # noqa: E731
+    return jax.tree.map(swap, opt_state, is_leaf=lambda node: isinstance(node, Share))
+
+
+def share(opt_state) -> jax.Array | float:
+    """What `lowered` set."""
+    nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, Share))
+    return next((node.share for node in nodes if isinstance(node, Share)), 1.0)
 
 
 class Average(NamedTuple):

@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from flaxgen import sharding
-from train import partition
+from train import optimizers, partition
 from train import step as steps
 
 AXES = ("data", "fsdp", "tensor")
@@ -82,6 +82,7 @@ class Program:
     rate: the learning rate by step, for the log. rules: (regex, PartitionSpec) pairs of the model.
     accumulate: parts of a batch that are differentiated one after the other.
     freeze, frozen_dtype: see steps.start. seed: of parameters, carry and dropout. limits: what the mesh must divide besides.
+    carry_rules: (regex, PartitionSpec) pairs of what the task carries, by paths such as "0/image_NYXC".
     """
 
     task: Any
@@ -94,6 +95,7 @@ class Program:
     freeze: str = ""
     frozen_dtype: str = "float32"
     limits: tuple[sharding.Limit, ...] = ()
+    carry_rules: tuple = ()
 
     @property
     def ways(self) -> int:
@@ -111,7 +113,8 @@ class Program:
             if getattr(shapes, name)
         }
         whole = jax.tree.map(lambda _: PartitionSpec(), shapes)
-        layout = whole.replace(**specs, opt=sharding.follow(shapes.opt, shapes.params, specs["params"]))
+        carried = sharding.specs(shapes.carry, self.carry_rules, axes)
+        layout = whole.replace(**specs, carry=carried, opt=sharding.follow(shapes.opt, shapes.params, specs["params"]))
         return jax.tree.map(lambda leaf, spec: self._struct(leaf, spec), shapes, layout)
 
     def start(self, params: Any = None) -> steps.State:
@@ -177,7 +180,7 @@ class Program:
         def update(state, batch, flag):
             key = jax.random.key(self.seed + 1)
             state, facts = steps.update(self.task, self.optimizer, state, key, batch, accumulate=self.accumulate, freeze=self.freeze)
-            return state, facts | {"stop": flag.max(), "rate": self.rate(state.step - 1)}
+            return state, facts | {"stop": flag.max(), "rate": self.rate(state.step - 1) * optimizers.share(state.opt)}
 
         laid = {"in_shardings": (self._layout, self._rows, self._each), "out_shardings": (self._layout, self._everywhere)}
         return jax.jit(update, donate_argnums=0, **laid)
@@ -260,6 +263,6 @@ class Copies(Program):
         def update(state, batch):
             settings = {"freeze": self.freeze, "accumulate": self.accumulate, "axis": "rows"}
             state, facts = steps.update(self.task, self.optimizer, state, jax.random.key(self.seed + 1), batch, **settings)
-            return state, facts | {"rate": self.rate(state.step - 1)}
+            return state, facts | {"rate": self.rate(state.step - 1) * optimizers.share(state.opt)}
 
         return jax.pmap(update, axis_name="rows", donate_argnums=0, devices=self._devices)

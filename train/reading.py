@@ -14,6 +14,8 @@ from train.settings import Reading
 
 Config = config.Config
 SHARDING = transformer.SHARDING
+CARRY = ()
+UNIT = "tokens"
 APPLICATION = {"causal": "unilm", "filled": "encoder"}
 WRAPPERS = {"fgm": adversarial.FastGradient, "penalty": adversarial.GradientPenalty}
 
@@ -111,5 +113,5 @@ def cost(s: Reading, sizes: Config, fixed: int) -> tuple[int, str]:
     return whole * longest(s) // s.answer, f"{flops.formula(sizes, longest(s))}; a target counts as its share of a full row"
 
 
-def saved(model: beginning.Model) -> dict:
+def saved(s: Reading, model: beginning.Model) -> dict:
     return {"end": list(model.text.end), "rule": {"temperature": 0.0}}

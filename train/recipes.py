@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from train.classifier_settings import Classifier
+from train import image_recipes
 from train.settings import OPENINGS, Language, Reading, Tagging
 
 POETRY_PROMPTS = "床前明月光|今天天气不错|春江花月夜|《登高》|七绝《秋思》"
@@ -104,16 +104,6 @@ def reading(size: str = "full") -> Reading:
     return full if size == "full" else dataclasses.replace(full, **small, **brief)
 
 
-def classifier(size: str = "full") -> Classifier:
-    """Labels of Fashion-MNIST's images, or of yours: the features that samples are measured with."""
-    full = Classifier(
-        data="runs/fashion", dev="runs/fashion", batch=64, steps=6000, optimizer="adam", rate=2e-3, schedule="linear",
-        warmup=100, decay=0.0, every=500, look=500,
-    )  # fmt: skip
-    small = {"data": "digits", "dev": "digits", "filters": "6- 8- 10", "batch": 32, "steps": 100, "every": 50, "look": 50, "warmup": 10}
-    return full if size == "full" else dataclasses.replace(full, **small)
-
-
 RECIPES = {
     "own": own,
     "poetry": poetry,
@@ -125,5 +115,4 @@ RECIPES = {
     "couplet": couplet,
     "couplet-bilstm": couplet_bilstm,
     "reading": reading,
-    "classifier": classifier,
-}
+} | image_recipes.RECIPES

@@ -57,12 +57,14 @@ class Run:
     def program(self) -> parallel.Program:
         s, (frozen, dtype) = self.settings, self.freeze
         rule = {
-            name: getattr(s, name) for name in ("steps", "rate", "schedule", "warmup", "cooldown", "decay", "clip", "ema", "layer_rate")
+            name: getattr(s, name)
+            for name in ("steps", "rate", "schedule", "warmup", "cooldown", "decay", "clip", "ema", "layer_rate", "lower")
         }
         optimizer = optimizers.build(s.optimizer, **rule, layers=self.model.config.layers, freeze=frozen)
         rate = optimizers.rates(s.schedule, **{name: rule[name] for name in ("steps", "rate", "warmup", "cooldown")})
         limits = self.kind.limits(self.model.config)
         given = {"limits": limits, "seed": s.seed, "accumulate": s.accumulate, "freeze": frozen, "frozen_dtype": dtype}
+        given["carry_rules"] = self.kind.CARRY
         make = parallel.Program if s.parallel == "mesh" else parallel.Copies
         return make(self.task, optimizer, rate, self.kind.SHARDING, mesh(s), **given)
 
@@ -82,6 +84,10 @@ class Run:
     def start(self):
         """The state before the first update."""
         return self.program.start(self.kind.given(self.settings, self.model))
+
+    def lowered(self, state, rollbacks: int):
+        """The state with the rate lowered for the times that the run went back."""
+        return state.replace(opt=optimizers.lowered(state.opt, self.settings.lower**rollbacks)) if rollbacks else state
 
     @property
     def fixed(self) -> int:
@@ -129,13 +135,13 @@ def go(run: Run, card: dict, saved: checkpoint.Checkpoints) -> int:
     rows, dev = tables(run, card.get("data"))
     look = run.kind.look(run, rows, dev)
 
-    def newest():
+    def newest(rollbacks: int = 0):
         saved.wait()
         hosts.wait("saved")  # a step is there for all once process 0 has named it
         if saved.fresh():
-            return run.start(), {}
+            return run.lowered(run.start(), rollbacks), {}
         state, facts = saved.load(like, damaged=s.damaged)
-        return program.restored(state), facts
+        return run.lowered(program.restored(state), rollbacks), facts
 
     state, facts = newest()
     done = program.done(state)
@@ -144,7 +150,7 @@ def go(run: Run, card: dict, saved: checkpoint.Checkpoints) -> int:
     if hosts.first():
         note_start(card | {"data": rows.digest}, run, done)
     cost, formula = run.kind.cost(s, model.config, run.fixed)
-    record = watch.Record(run.folder, s, cost=cost, facts=facts, done=done, devices=program.mesh.size)
+    record = watch.Record(run.folder, s, cost=cost, facts=facts, done=done, devices=program.mesh.size, unit=run.kind.UNIT)
     for step, why in saved.lost:
         record.event(done, "damaged", lost=step, why=why)
     introduce(run, card, rows, done, formula)
@@ -166,7 +172,7 @@ def introduce(run: Run, card: dict, rows, done: int, formula: str) -> None:
     s, like, model = run.settings, run.program.like, run.model
     say(f"{run.folder}: {f'goes on after update {done}' if done else model.note}")
     count = sum(leaf.size for leaf in jax.tree.leaves((like.params, like.frozen)))
-    say(f"{count:,} parameters, {rows.weight():,} tokens an epoch, update {done} of {s.steps}, on {run.devices}, mesh {run.axes}")
+    say(f"{count:,} parameters, {rows.weight():,} {run.kind.UNIT} an epoch, update {done} of {s.steps}, on {run.devices}, mesh {run.axes}")
     say(formula)
     old = card["starts"][-1] if card["starts"] else {}
     changed = [f"{name} {old[name]} is {now} now" for name, now in versions().items() if old.get(name, now) != now]
@@ -177,7 +183,7 @@ def introduce(run: Run, card: dict, rows, done: int, formula: str) -> None:
 def known(folder: pathlib.Path, card: dict) -> begin.Model:
     """The model of a run that lies in a folder; its parameters are in the checkpoints."""
     text = flaxgen.text.load(folder / "text", card["text"])
-    ended = dataclasses.replace(text, end=tuple(card["end"]))
+    ended = dataclasses.replace(text, end=tuple(card["end"])) if text else None
     sizes = kinds.of(of_card(card)).Config(**card["config"])
     return begin.Model(sizes, ended, None, card["note"], card["grown"])
 
@@ -189,7 +195,7 @@ def tables(run: Run, known: str | None) -> tuple[Any, Any]:
     rows = run.kind.rows(run, "rows", run.settings.data, known)
     dev = run.kind.rows(run, "dev", run.settings.dev, None) if run.settings.dev else None
     if dev and not dev.weight():
-        raise ValueError(f"dev={run.settings.dev} holds no token to predict; give longer documents, or none (dev=)")
+        raise ValueError(f"dev={run.settings.dev} holds nothing to predict; give longer documents, or none (dev=)")
     if hosts.first():
         hosts.wait("tables")
     return rows, dev
@@ -201,7 +207,8 @@ def note_start(card: dict, run: Run, done: int) -> None:
     start = {"step": done, "steps": run.settings.steps, "mesh": run.axes, "processes": jax.process_count(), "device": run.devices}
     if not done:
         text.mkdir(parents=True, exist_ok=True)
-        card |= {"config": dataclasses.asdict(model.config), "text": model.text.save(text), "end": list(model.text.end)}
+        known = {"text": model.text.save(text), "end": list(model.text.end)} if model.text else {"text": None, "end": []}
+        card |= {"config": dataclasses.asdict(model.config)} | known
         card |= {"note": model.note, "grown": model.grown}
     card |= {"settings": dataclasses.asdict(run.settings), "starts": [*card["starts"], start | versions()]}
     whole = run.folder / "run.json.new"
@@ -279,7 +286,7 @@ def export(
     named = {"data", "dev", "start", "text"} & set(card["settings"])
     paths = {name: pathlib.Path(card["settings"][name]).name for name in named}  # no paths of this machine
     source = {"recipe": card["recipe"], "settings": card["settings"] | paths, "data": card["data"], "starts": card["starts"]} | facts
-    how = {"dtype": dtype, "readme": readme, "force": force} | run.kind.saved(run.model)
+    how = {"dtype": dtype, "readme": readme, "force": force} | run.kind.saved(run.settings, run.model)
     weights.save(target, run.module, params, run.model.text, source=source, **how)
 
 

@@ -29,11 +29,11 @@ class Settings:
     batch: int = setting(11, "rows an update, over all devices and all parts", least=1)
     accumulate: int = setting(1, "parts of a batch, one after the other (gradient accumulation)", least=1, movable=True)
     steps: int = setting(1000, "updates in all; the schedule ends there", least=1, movable=True)
-    optimizer: str = setting("adamw", "", choices=("adamw", "adam", "adafactor", "adafactor-gpt2-ml", "lion", "sgd"))
+    optimizer: str = setting("adamw", "", choices=("adamw", "adam", "adam-0", "adamax", "adafactor", "adafactor-gpt2-ml", "lion", "sgd"))
     rate: float = setting(2e-3, "highest learning rate")
-    schedule: str = setting("cosine", "how the rate falls", choices=("cosine", "linear", "wsd", "constant", "gpt2-ml"))
+    schedule: str = setting("cosine", "how the rate falls", choices=("cosine", "linear", "wsd", "halves", "constant", "gpt2-ml"))
     warmup: int = setting(300, "updates until the rate is highest", most=2**31 - 1)
-    cooldown: int = setting(0, "updates over which schedule=wsd falls", most=2**31 - 1)
+    cooldown: int = setting(0, "updates over which schedule=wsd falls, or after each of which halves halves", most=2**31 - 1)
     decay: float = setting(0.1, "weight decay of kernels and embeddings", most=10)
     clip: float = setting(1.0, "largest gradient norm; 0 for none")
     ema: float = setting(0.0, "decay of a moving average of the weights, which is what is saved as a model; 0 for none", most=0.9999999)
@@ -59,6 +59,7 @@ class Settings:
     )
     skip: int = setting(0, "batches left out besides the bad ones after going back", most=2**31 - 1, movable=True)
     rollbacks: int = setting(3, "times a run may go back before it ends", movable=True)
+    lower: float = setting(1.0, "what the rate is multiplied by whenever the run goes back; 1: it stays", least=1e-6, most=1)
     watchdog: int = setting(
         1800, "seconds without an update after which all stacks are printed and the run ends", least=1, most=10**6, movable=True
     )
@@ -78,8 +79,9 @@ class Settings:
         if self.optimizer == "adafactor" and not self.clip:
             raise ValueError("optimizer=adafactor clip=0: its means overflow beside gradients of 1e5; give a clip=, as 1")
         window(self.profile)
-        if self.schedule == "wsd" and not self.cooldown:
-            raise ValueError("schedule=wsd falls over the last cooldown= updates; give cooldown=N")
+        if self.schedule in ("wsd", "halves") and not self.cooldown:
+            what = "falls over the last" if self.schedule == "wsd" else "halves the rate every"
+            raise ValueError(f"schedule={self.schedule} {what} cooldown= updates; give cooldown=N")
 
 
 @dataclasses.dataclass(frozen=True)

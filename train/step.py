@@ -38,24 +38,27 @@ def start(task, optimizer, key, given: Any = None, *, freeze: str = "", frozen_d
 def update(
     task, optimizer, state: State, key, batch, *, freeze: str = "", accumulate: int = 1, axis: str | None = None
 ) -> tuple[State, dict[str, jax.Array]]:
-    """The state after one batch, and loss, gradient norm and weight; where loss or gradient are not finite only the step goes on.
+    """The state after one batch, and loss, norm, weight and what the task tells besides; only the step goes on where they are not finite.
 
     accumulate: into how many parts the rows are cut, which are differentiated one after the other and weighed by facts["weight"].
     freeze: the regex that `start` was given.
     axis: name of the pmap axis whose members hold other rows of the same batch.
     """
     draw = jax.random.fold_in(key, state.step)
-    loss, grads, carry, weight = gradient(task, state, draw, batch, freeze=freeze, accumulate=accumulate, axis=axis)
+    carry, (loss, grads, facts), weight = gradient(task, state, draw, batch, freeze=freeze, accumulate=accumulate, axis=axis)
     norm = optax.tree.norm(grads)
     moves, opt = optimizer.update(grads, state.opt, state.params)
     new = State(optax.apply_updates(state.params, moves), state.frozen, opt, carry, state.step + 1)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)
     new = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, state.replace(step=state.step + 1))
-    return new, {"loss": loss, "norm": norm, "weight": weight}
+    return new, facts | {"loss": loss, "norm": norm, "weight": weight}
 
 
-def gradient(task, state: State, key, batch, *, freeze: str, accumulate: int, axis: str | None) -> tuple[jax.Array, Any, Any, jax.Array]:
-    """(loss, gradient, carry, weight) of all rows of the batch, however they are cut: sums of weight times mean over the sum of weights."""
+def gradient(task, state: State, key, batch, *, freeze: str, accumulate: int, axis: str | None) -> tuple[Any, tuple, jax.Array]:
+    """(carry, (loss, gradient, the task's other facts), weight) of all rows of the batch, however they are cut.
+
+    Each is a sum of weight times mean over the sum of weights.
+    """
 
     def mean(params, carry, rows):
         return task.loss(partition.merge(params, state.frozen, freeze), carry, key, rows)
@@ -64,25 +67,22 @@ def gradient(task, state: State, key, batch, *, freeze: str, accumulate: int, ax
 
     def part(carry, rows):
         (loss, (carry, facts)), grads = differentiate(state.params, carry, rows)
-        return carry, (loss, grads, facts["weight"])
+        return carry, (loss, grads, {name: value for name, value in facts.items() if name != "weight"}), facts["weight"]
 
     if accumulate == 1 and axis is None:
-        carry, (loss, grads, weight) = part(state.carry, batch)
-        return loss, grads, carry, weight
+        return part(state.carry, batch)
 
     def add(total, rows):
         carry, sums, weight = total
-        carry, (loss, grads, more) = part(carry, rows)
-        sums = jax.tree.map(lambda a, b: a + b * more, sums, (loss, grads))
-        return (carry, sums, weight + more), None
+        carry, means, more = part(carry, rows)
+        return (carry, jax.tree.map(lambda a, b: a + b * more, sums, means), weight + more), None
 
     # Part i takes every accumulate-th row, so that each part is spread over the devices as the batch is.
     cut = jax.tree.map(lambda leaf: leaf.reshape(len(leaf) // accumulate, accumulate, *leaf.shape[1:]).swapaxes(0, 1), batch)
-    zero = jnp.zeros((), jnp.float32)
-    total = (state.carry, (zero, jax.tree.map(jnp.zeros_like, state.params)), zero)
-    (carry, sums, weight), _ = jax.lax.scan(add, total, cut)
+    shapes = jax.eval_shape(part, state.carry, jax.tree.map(lambda leaf: leaf[0], cut))[1]
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    (carry, sums, weight), _ = jax.lax.scan(add, (state.carry, zeros, jnp.zeros((), jnp.float32)), cut)
     if axis is not None:
         sums, weight = jax.lax.psum((sums, weight), axis)
     share = 1 / jnp.where(weight > 0, weight, 1)
-    loss, grads = jax.tree.map(lambda leaf: leaf * share, sums)
-    return loss, grads, carry, weight
+    return carry, jax.tree.map(lambda leaf: leaf * share, sums), weight

@@ -15,6 +15,8 @@ from train.settings import Tagging
 
 Config = gated_config.Config
 SHARDING = gated.SHARDING
+CARRY = ()
+UNIT = "tokens"
 LIMIT = 6400  # held-out couplets that are measured, as the article's 100 batches of 64
 WRAPPERS = {"fgm": adversarial.FastGradient, "penalty": adversarial.GradientPenalty}
 
@@ -107,5 +109,5 @@ def cost(s: Tagging, sizes: Config, fixed: int) -> tuple[int, str]:
     return count, f"FLOPs a character, forward and backward: 6 × {elements:,} elements of kernels, less 2 × {fixed:,} frozen = {count:.4g}"
 
 
-def saved(model: beginning.Model) -> dict:
+def saved(s: Tagging, model: beginning.Model) -> dict:
     return {}

@@ -27,24 +27,25 @@ AGAIN = ("skipped",)  # events that a resumed run makes again; the others are hi
 
 
 class Record:
-    """Counts tokens and seconds, and writes them with the numbers of every settings.note-th update to log.jsonl and where else is asked.
+    """Counts tokens or images, and seconds, and writes them with the numbers of every settings.note-th update to log.jsonl and elsewhere.
 
     folder: the run's. settings: note, steps, dtype, tensorboard and profile are read. cost: model FLOPs a token, done by so many devices.
+    unit: the plural of what is counted, "tokens" or "images".
     facts: of the checkpoint, as `facts` gave them; what the log holds after update `done` is dropped. Loss and norm are written as the
     shortest decimals that give the same float32 again, so that two series can be compared bit by bit.
     """
 
-    def __init__(self, folder: pathlib.Path, settings, *, cost: int, facts: dict, done: int, devices: int):
-        self.log, self.every = folder / LOG, settings.note
+    def __init__(self, folder: pathlib.Path, settings, *, cost: int, facts: dict, done: int, devices: int, unit: str = "tokens"):
+        self.log, self.every, self.unit = folder / LOG, settings.note, unit
         self.before, self.began = facts.get("seconds", 0.0), time.monotonic()
-        self.tokens, self.skipped, self.rollbacks = (facts.get(name, 0) for name in ("tokens", "skipped", "rollbacks"))
+        self.seen, self.skipped, self.rollbacks = (facts.get(name, 0) for name in (unit, "skipped", "rollbacks"))
         peak = flops.peak(jax.devices()[0].device_kind, settings.dtype)
         self.share = cost / peak / devices if peak else None  # of a second of all devices at their peak, that a token takes
-        self.marks = collections.deque(maxlen=settings.note + 1)  # (moment, tokens) after each of the last updates
+        self.marks = collections.deque(maxlen=settings.note + 1)  # (moment, how many were seen) after each of the last updates
         self.profile = Profile(choices.window(settings.profile), folder / "profile")
         self.board = board(folder / "tensorboard", done) if settings.tensorboard == "yes" else None
         self._open(done)
-        self.meter = Meter(done, settings.steps)
+        self.meter = Meter(done, settings.steps, unit)
 
     def _open(self, done: int) -> None:
         trim(self.log, done)
@@ -60,42 +61,46 @@ class Record:
         return self._spent() | {"skipped": self.skipped, "rollbacks": self.rollbacks}
 
     def _spent(self) -> dict:
-        return {"tokens": self.tokens, "seconds": round(self.before + time.monotonic() - self.began, 1)}
+        return {self.unit: self.seen, "seconds": round(self.before + time.monotonic() - self.began, 1)}
 
     def note(self, step: int, loss: float, norm: float, weight: int, **more: float) -> None:
-        """Takes down update `step`, which learnt from `weight` tokens; more: other numbers of it, as rate."""
-        self.tokens += weight
-        self.marks.append((time.monotonic(), self.tokens))
+        """Takes down update `step`, which learnt from `weight` of them; more: other numbers of it, as rate."""
+        self.seen += weight
+        self.marks.append((time.monotonic(), self.seen))
         speed = self._speed()
-        self.meter.show(step, loss, speed.get("tokens_per_s"), speed.get("mfu"))
+        self.meter.show(step, loss, speed.get(f"{self.unit}_per_s"), speed.get("mfu"))
         if step % self.every == 0:
             numbers = {name: exact(value) for name, value in ({"loss": loss, "norm": norm} | more).items()}
             self.write({"step": step} | numbers | self._spent() | speed)
 
     def _speed(self) -> dict:
         """Of the last `every` updates; nothing after the first, which was compiled."""
-        (then, tokens), (now, _) = self.marks[0], self.marks[-1]
+        (then, before), (now, _) = self.marks[0], self.marks[-1]
         if now <= then:
             return {}
-        speed = (self.tokens - tokens) / (now - then)
-        return {"tokens_per_s": round(speed, 1)} | ({"mfu": round(speed * self.share, 4)} if self.share else {})
+        speed = (self.seen - before) / (now - then)
+        return {f"{self.unit}_per_s": round(speed, 1)} | ({"mfu": round(speed * self.share, 4)} if self.share else {})
 
     @contextlib.contextmanager
     def aside(self) -> Iterator[None]:
-        """Time that is not the updates' own, as of samples and checkpoints: it counts in "seconds", not in "tokens_per_s"."""
+        """Time that is not the updates' own, as of samples and checkpoints: it counts in "seconds", not in the speed."""
         start = time.monotonic()
         yield
         spent = time.monotonic() - start
-        self.marks = collections.deque(((moment + spent, tokens) for moment, tokens in self.marks), self.marks.maxlen)
+        self.marks = collections.deque(((moment + spent, seen) for moment, seen in self.marks), self.marks.maxlen)
 
-    def back(self, step: int, facts: dict, *, skipped: int, rollbacks: int) -> None:
-        """The run has gone back to the checkpoint of `step` with these facts; the numbers after it are dropped, the seconds stay spent."""
-        self.tokens, self.skipped, self.rollbacks = facts.get("tokens", 0), skipped, rollbacks
+    def back(self, step: int, facts: dict, *, skipped: int, rollbacks: int, share: float = 1.0) -> None:
+        """The run has gone back to the checkpoint of `step` with these facts; the numbers after it are dropped, the seconds stay spent.
+
+        share: what the rate is from now on times the planned one.
+        """
+        self.seen, self.skipped, self.rollbacks = facts.get(self.unit, 0), skipped, rollbacks
         self.marks.clear()
         if self.file:
             self.file.close()
         self._open(step)
-        self.event(step, "rollback", skipped=skipped, rollbacks=rollbacks)
+        self.event(step, "rollback", skipped=skipped, rollbacks=rollbacks, **({"share": share} if share < 1 else {}))
+        self.meter.say(f"back to update {step} for the loss ran away" + (f"; the rate is {share:g} of the planned" if share < 1 else ""))
 
     def event(self, step: int, name: str, **facts) -> None:
         """A line for what is no update: "resumed", "skipped", "rollback", "damaged", …"""
@@ -154,10 +159,10 @@ def trim(log: pathlib.Path, done: int) -> None:
 
 
 class Meter:
-    """A progress bar with loss, tokens a second, MFU and the time left; a line now and then where there is no terminal."""
+    """A progress bar with loss, tokens or images a second, MFU and the time left; a line now and then where there is no terminal."""
 
-    def __init__(self, done: int, total: int):
-        self.total, self.began, self.said = total, None, -math.inf
+    def __init__(self, done: int, total: int, unit: str = "tokens"):
+        self.total, self.unit, self.began, self.said = total, unit, None, -math.inf
         console = rich.console.Console(file=sys.stderr)
         left = rich.progress.TimeRemainingColumn()
         columns = ["{task.description}", rich.progress.BarColumn(), rich.progress.MofNCompleteColumn(), left]
@@ -171,9 +176,16 @@ class Meter:
         if self.bar:
             self.bar.stop()
 
+    def say(self, words: str) -> None:
+        """A line beside the bar."""
+        if self.bar:
+            self.bar.console.print(words, highlight=False)
+        elif hosts.first():
+            print(words, file=sys.stderr, flush=True)
+
     def show(self, step: int, loss: float, speed: float | None, mfu: float | None) -> None:
-        """speed: tokens a second."""
-        words = f"loss {loss:.3f}" + (f"  {speed:,.0f} tokens/s" if speed else "") + (f"  MFU {mfu:.1%}" if mfu else "")
+        """speed: tokens or images a second."""
+        words = f"loss {loss:.3f}" + (f"  {speed:,.0f} {self.unit}/s" if speed else "") + (f"  MFU {mfu:.1%}" if mfu else "")
         now = time.monotonic()
         self.began = self.began or (now, step)  # after the first update, which was compiled
         if self.bar:

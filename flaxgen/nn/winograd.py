@@ -26,8 +26,8 @@ def conv(x_BYXC: Array, kernel_YXCF: Array) -> Array:
     wide_BYXC = jax.lax.optimization_barrier(wide_BYXC)
     bands = _inputs([wide_BYXC[:, i : i + 2 * down - 1 : 2] for i in range(4)])
     inputs = jax.lax.optimization_barrier([_inputs([band_BYXC[:, :, j : j + 2 * right - 1 : 2] for j in range(4)]) for band_BYXC in bands])
-    taps = [_taps(list(column_XCF)) for column_XCF in _taps(list(kernel_YXCF))]
-    products = [[jnp.einsum("BYXC,CF->BYXF", inputs[i][j], taps[i][j]) for j in range(4)] for i in range(4)]
+    taps = [_taps(list(band_XCF)) for band_XCF in _taps(list(kernel_YXCF))]
+    products = [_products(*pair) for pair in zip(inputs, taps, strict=True)]
     outputs = zip(*map(_outputs, products), strict=True)  # for each of two columns the four rows of products
     columns = [_outputs(list(column)) for column in outputs]
     y_BYXF = jnp.stack([jnp.stack([columns[j][i] for j in range(2)], 3) for i in range(2)], 2)
@@ -40,6 +40,10 @@ def _inputs(d: list[Array]) -> list[Array]:
 
 def _taps(g: list[Array]) -> list[Array]:
     return [g[0], (g[0] + g[1] + g[2]) / 2, (g[0] - g[1] + g[2]) / 2, g[2]]
+
+
+def _products(inputs: list[Array], taps: list[Array]) -> list[Array]:
+    return [jnp.einsum("BYXC,CF->BYXF", d_BYXC, g_CF) for d_BYXC, g_CF in zip(inputs, taps, strict=True)]
 
 
 def _outputs(m: list[Array]) -> tuple[Array, Array]:

@@ -17,6 +17,7 @@ _HOME = {
     "Context": "flaxgen.context",
     "Encoder": "flaxgen.encoder",
     "Couplets": "flaxgen.couplets",
+    "Painter": "flaxgen.painter",
     "PRESETS": "flaxgen.models.presets",
     "Reader": "flaxgen.reader",
     "Rule": "flaxgen.rules",
@@ -27,7 +28,22 @@ _HOME = {
     "save": "flaxgen.weights",
     "stream": "flaxgen.loop",
 }
-_ROOMS = ("chains", "couplets", "errors", "measure", "models", "nn", "pipelines", "reader", "rules", "tasks", "text", "weights")
+_ROOMS = (
+    "chains",
+    "couplets",
+    "errors",
+    "gallery",
+    "measure",
+    "models",
+    "nn",
+    "painter",
+    "pipelines",
+    "reader",
+    "rules",
+    "tasks",
+    "text",
+    "weights",
+)
 __all__ = sorted(_HOME)
 
 

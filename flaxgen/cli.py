@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import tyro
 
-from flaxgen import cli_couplet, cli_read, cli_write
+from flaxgen import cli_couplet, cli_paint, cli_read, cli_write
 
-DESCRIPTION = """Generative models in JAX: continue a text, answer a couplet, read answers out of passages.
+DESCRIPTION = """Generative models in JAX: continue a text, answer a couplet, read answers out of passages, paint images.
 
 Try:  flaxgen write 床前明月光
       flaxgen write 今天天气不错 --samples 3 --seed 7
@@ -18,8 +18,9 @@ Try:  flaxgen write 床前明月光
       flaxgen score 床前明月光，疑是地上霜。
       flaxgen couplet 晚风摇树树还挺 --best 3
       flaxgen read 谁写了红楼梦？ --model weights/reader --file passages.txt
+      flaxgen paint --samples 64 --png clothes.png --gif chain.gif
 
-Without --model the small models that come with flaxgen answer, one of poetry and one of couplets. Training (python -m train)
+Without --model the small models that come with flaxgen answer, of poetry, couplets and clothes. Training (python -m train)
 and checkpoint conversion (python -m convert) run from a clone of the repository.
 """
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "score": cli_write.score,
     "couplet": cli_couplet.couplet,
     "read": cli_read.read,
+    "paint": cli_paint.paint,
 }
 
 

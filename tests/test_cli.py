@@ -160,7 +160,7 @@ def test_score_prints_a_row_a_text_and_a_perplexity(flaxgen):
         (["write", PROMPT, "--file", "x"], "keep one of them"),
         (["write", "--file", "no-such-file"], "no-such-file"),
         (["write", PROMPT, "--tolkens", "3"], "--tokens"),
-        (["paint"], "write"),
+        (["sculpt"], "paint"),
         (["score", "春"], "at least 2"),
         (["score", "春风", " "], "empty"),
         (["score", "春风", "--file", "x"], "keep one of them"),

@@ -53,7 +53,7 @@ FLOORS = (
     ("flaxgen.jobs",),
     ("flaxgen.warming", "flaxgen.results"),
     ("flaxgen.pipelines", "flaxgen.encoder", "flaxgen.couplets", "flaxgen.reader", "flaxgen.flow_painter", "flaxgen.painter"),
-    ("flaxgen", "flaxgen.cli", "flaxgen.terminal", "flaxgen.many"),
+    ("flaxgen", "flaxgen.cli", "flaxgen.terminal", "flaxgen.preview", "flaxgen.showing", "flaxgen.many"),
 )
 
 

@@ -1,0 +1,226 @@
+"""The command `flaxgen paint`: images out of energies and flows."""
+
+import dataclasses
+import pathlib
+from typing import Annotated, Any, Literal, get_args
+
+import numpy as np
+import tyro
+
+from flaxgen import canvas, gallery, showing, terminal
+
+Folders = Annotated[tuple[pathlib.Path, ...], tyro.conf.arg(metavar="FOLDER")]
+Images = Annotated[tuple[pathlib.Path, ...], tyro.conf.arg(metavar="IMAGE")]
+Pair = Annotated[tuple[pathlib.Path, pathlib.Path] | None, tyro.conf.arg(metavar="IMAGE IMAGE")]
+Words = Annotated[tuple[str, ...], tyro.conf.arg(metavar="CLASS")]
+Mask = Annotated[str | None, tyro.conf.arg(metavar="{top,bottom,left,right,middle,FILE}")]
+Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT")]
+Whole = Annotated[int | None, tyro.conf.arg(metavar="INT")]
+Switch = tyro.conf.FlagCreatePairsOff[bool]
+FRAMES = 60  # of a chain that are looked at
+HOLE = 127  # the grey of what is to be painted
+NOWHERE = showing.Outputs()
+ONLY = {
+    "flow": ("between", "temperature"),
+    "energy": ("like", "inpaint", "mask", "denoise", "label", "moves", "step", "noise", "clip", "strip"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Wishes:
+    """How images are drawn, in the place of what the model's folder says.
+
+    Attributes:
+        moves: Of the chain.
+        step: How far a move goes down the energy.
+        noise: How much noise a move adds.
+        clip: The most that a slope counts; 0 for no limit.
+        temperature: Of a flow; below 1 plays safe, above 1 dares.
+    """
+
+    moves: Whole = None
+    step: Number = None
+    noise: Number = None
+    clip: Number = None
+    temperature: Number = None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """Images of yours to begin with, of any format and size: cropped in the middle, resized, and made grey where the model paints in grey.
+
+    Attributes:
+        like: Start from these in the place of noise.
+        inpaint: Paint anew what --mask marks of these, and leave the rest.
+        mask: Half of the image, its middle, or a picture, white where to paint.
+        denoise: Clean these of noise; --moves says how far the chain may go.
+        between: Paint the way from one to another (a flow).
+        score: Only say how much these look like what the model has learnt.
+    """
+
+    like: Images = ()
+    inpaint: Images = ()
+    mask: Mask = None
+    denoise: Images = ()
+    between: Pair = None
+    score: Images = ()
+
+    @property
+    def files(self) -> tuple[pathlib.Path, ...]:
+        return (*self.like, *self.inpaint, *self.denoise, *(self.between or ()), *self.score)
+
+    def check(self) -> None:
+        """ValueError where two things are asked for at once, or a file is not there."""
+        asked = [f"--{name}" for name in ("like", "inpaint", "denoise", "between", "score") if getattr(self, name)]
+        if len(asked) > 1:
+            raise ValueError(f"{' and '.join(asked)} are given; keep one of them")
+        if self.inpaint and self.mask is None:
+            raise ValueError(f"--inpaint wants a --mask: {', '.join(get_args(canvas.Region))}, or a picture, white where to paint")
+        if self.mask is not None and not self.inpaint:
+            raise ValueError("--mask marks what --inpaint paints anew; name the images with --inpaint")
+        if self.files:
+            gallery.check()
+        pictures = [pathlib.Path(self.mask)] if self.mask and self.mask not in get_args(canvas.Region) else []
+        for path in (*self.files, *pictures):
+            if not path.is_file():
+                what = f", and --mask is none of {', '.join(get_args(canvas.Region))}" if path in pictures else ""
+                raise ValueError(f"{path}: no such file{what}")
+
+
+def paint(
+    *,
+    model: Folders = (),
+    flow: Switch = False,
+    join: Literal["mean", "sum"] = "mean",
+    samples: Whole = None,
+    label: Words = (),
+    seed: int = 0,
+    given: Annotated[Given, tyro.conf.arg(name="")] = Given(),
+    wishes: Annotated[Wishes, tyro.conf.arg(name="")] = Wishes(),
+    outputs: Annotated[showing.Outputs, tyro.conf.arg(name="")] = NOWHERE,
+    debug: Switch = False,
+) -> None:
+    """Paint images: the chain of an energy model walks from noise to what it has learnt, a flow paints at once.
+
+    Examples:  flaxgen paint                                           in the terminal, as they come into being
+               flaxgen paint --samples 64 --png clothes.png --gif chain.gif --strip strip.png
+               flaxgen paint --inpaint shoe.png --mask bottom --png whole.png
+               flaxgen paint --flow --temperature 0.7 --png clothes.png
+               flaxgen paint --flow --between shirt.png boot.png --gif way.gif
+               flaxgen paint --score shirt.png cat.png                 which of them looks like clothes?
+               flaxgen paint --model runs/a runs/b --join sum          what both models agree on
+
+    Without --png, --strip or --gif the images are shown in the terminal; where there is none, they go to paint.png, or paint-2.png, ...
+
+    Args:
+        model: Flaxgen folders: an energy model or several, or a flow; by default the energy model of clothes that comes with flaxgen.
+        flow: In the place of that, the flow of clothes that comes with flaxgen.
+        join: Energies of several models: their mean is an ensemble, their sum paints what all agree on.
+        samples: How many images, by default 16; of each image of --like and --inpaint 4, steps of --between 8.
+        label: Classes of a conditional model, by name or number, in turn; by default all.
+        seed: The same seed paints the same images again.
+        debug: Show the whole trace of an error.
+    """
+    if model and flow:
+        raise ValueError("both --model and --flow are given; keep one of them")
+    if samples is not None and samples < (2 if given.between else 1):
+        raise ValueError(f"--samples {samples}: wanted a whole number of at least {2 if given.between else 1}")
+    if samples is not None and (given.denoise or given.score):
+        raise ValueError("--samples says nothing about --denoise and --score, which answer each image once; leave it out")
+    given.check()
+    outputs.check()
+    if given.score and outputs.files:
+        raise ValueError(f"--score paints nothing; leave --{' and --'.join(outputs.files)} out")
+    used = {name: bool(value) for name, value in dataclasses.asdict(given).items()} | dict.fromkeys((*wishes.said, *outputs.files), True)
+    used["label"] = bool(label)
+    if not model:
+        _check_used("flow" if flow else "energy", used)
+    with terminal.waiting("loading"):
+        from flaxgen import compilation, painter
+
+        compilation.keep()
+        made = painter.Painter.load(*(model or [painter.bundled("flow" if flow else "energy")]), join=join)
+    kind = "energy" if isinstance(made, painter.Painter) else "flow"
+    _check_used(kind, used)
+    read_BYXC = np.stack([gallery.read(path, made.shape) for path in given.files]) if given.files else None
+    if given.score:
+        terminal.show(_scores(made, kind, given.score, read_BYXC))
+    elif given.between:
+        image_BYXC = made.interpolate(*read_BYXC, samples or 8)
+        if outputs.gif is not None:  # there and back
+            way = [image_YXC[None] for image_YXC in (*image_BYXC, *image_BYXC[-2:0:-1])]
+            showing.Outputs(gif=outputs.gif, scale=outputs.scale).write(way, lambda image_BYXC: image_BYXC, None)
+        if outputs.gif is None or outputs.png is not None:
+            _show(image_BYXC, len(image_BYXC), dataclasses.replace(outputs, gif=None))
+    elif kind == "flow":
+        _show(made(samples or 16, seed=seed, **wishes.said), None, outputs)
+    else:
+        _walk(made, given, read_BYXC, samples or (1 if given.denoise else 4 if given.files else 16), label, seed, wishes.said, outputs)
+
+
+def _check_used(kind: str, used: dict[str, bool]) -> None:
+    """ValueError where an option is about the other kind of model."""
+    other = "energy" if kind == "flow" else "flow"
+    wrong = [f"--{name}" for name in ONLY[other] if used.get(name)]
+    if kind == "flow" and used.get("gif") and not used.get("between"):
+        wrong.append("--gif (of a flow it shows --between)")
+    if wrong:
+        what = "a flow, which paints at once" if kind == "flow" else "an energy model; --flow takes the flow that comes with flaxgen"
+        raise ValueError(f"{', '.join(wrong)}: not of {what}")
+
+
+def _walk(made, given: Given, read_BYXC, samples: int, label: tuple[str, ...], seed: int, wishes: dict, outputs: showing.Outputs) -> None:
+    """Runs the chain of an energy model while a person watches, and shows or writes what comes of it."""
+    rows = samples * (1 if read_BYXC is None else len(read_BYXC))
+    moves = made.sampling.changed(**wishes).moves
+    every = max(1, moves // FRAMES)
+    chain = {"seed": seed, "every": every, **wishes} | ({"label": [label[row % len(label)] for row in range(rows)]} if label else {})
+    left = []
+    if given.inpaint:
+        hole_BYXC = canvas.mask(_hole(given.mask, made.shape), len(read_BYXC), made.shape)
+        frames = made.inpainting(read_BYXC, hole_BYXC[..., 0], samples, **chain)
+        left = [read_BYXC, np.where(hole_BYXC, np.uint8(HOLE), read_BYXC)]
+    else:
+        frames = made.stream(samples, like=read_BYXC, **({"noise": 0.0} if given.denoise else {}) | chain)
+        left = [] if read_BYXC is None else [read_BYXC]
+
+    def arrange(frame_BYXC: np.ndarray) -> np.ndarray:
+        """What was given at the left of what came of it."""
+        if not left:
+            return frame_BYXC
+        painted = frame_BYXC.reshape(len(read_BYXC), samples, *made.shape)
+        return np.concatenate([*(image_BYXC[:, None] for image_BYXC in left), painted], axis=1).reshape(-1, *made.shape)
+
+    columns = samples + len(left) if left else len(label) if len(label) > 1 else None
+    counts = [0, *range(1, moves, every), moves]
+    film = showing.watched(frames, counts, arrange, columns, shown=not outputs.files and showing.on_terminal())
+    outputs.write(film, arrange, columns)
+
+
+def _show(image_BYXC: np.ndarray, columns: int | None, outputs: showing.Outputs) -> None:
+    """What a flow has painted, on the terminal or as files."""
+    outputs.write([image_BYXC], lambda image_BYXC: image_BYXC, columns)
+    if not outputs.files and showing.on_terminal():
+        showing.show(image_BYXC, columns)
+
+
+def _hole(mask: str, shape: tuple[int, int, int]) -> Any:
+    """What canvas.mask takes: the name of a region, or the light parts of a picture."""
+    if mask in get_args(canvas.Region):
+        return mask
+    return gallery.read(pathlib.Path(mask), (*shape[:2], 1))[:, :, 0] > HOLE
+
+
+def _scores(made, kind: str, paths: tuple[pathlib.Path, ...], image_BYXC: np.ndarray) -> str:
+    """A row an image, the more it looks like what the model has learnt the higher the number."""
+    if kind == "energy":
+        rows = [f"{-energy:14.4f}  {path}" for energy, path in zip(made.energy(image_BYXC), paths, strict=True)]
+        return "\n".join(["minus energy    image", *rows, ""])
+    log_prob_B = made.log_prob(image_BYXC)
+    bits_B = -log_prob_B / (np.log(2) * image_BYXC[0].size)
+    rows = [f"{nats:15.2f}  {bits:14.4f}  {path}" for nats, bits, path in zip(log_prob_B, bits_B, paths, strict=True)]
+    return "\n".join(["log probability  bits/dimension  image", *rows, ""])

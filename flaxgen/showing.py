@@ -1,0 +1,120 @@
+"""Images as they come into being, shown on the terminal or kept as files."""
+
+import dataclasses
+import pathlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import Annotated
+
+import numpy as np
+import tyro
+
+from flaxgen import gallery, preview, terminal
+
+File = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")]
+Whole = Annotated[int | None, tyro.conf.arg(metavar="INT")]
+ENDS = {"png": ".png", "strip": ".png", "gif": ".gif"}
+GIF_EDGE = 64  # pixels an image in an animation, whose noise can hardly be packed
+REDRAWN = 10  # times a second
+
+Frame = np.ndarray  # image_BYXC
+Arrange = Callable[[Frame], Frame]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outputs:
+    """Where the images go.
+
+    Attributes:
+        png: Write a grid of the images.
+        strip: Write a film strip, from noise to image, a line each.
+        gif: Write an animation of the chain, or of --between.
+        columns: Of the grid, by default about as many as lines.
+        scale: Pixels of a pixel, by default so many that images are about 90 wide.
+    """
+
+    png: File = None
+    strip: File = None
+    gif: File = None
+    columns: Whole = None
+    scale: Whole = None
+
+    @property
+    def files(self) -> dict[str, pathlib.Path]:
+        return {name: getattr(self, name) for name in ENDS if getattr(self, name) is not None}
+
+    def check(self) -> None:
+        """ValueError or ImportError where something cannot be written."""
+        for name, value in (("columns", self.columns), ("scale", self.scale)):
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} {value}: wanted a whole number of at least 1")
+        for name, path in self.files.items():
+            if path.suffix.lower() != ENDS[name]:
+                raise ValueError(f"--{name} {path}: wanted a name that ends in {ENDS[name]}")
+            terminal.check_target(f"--{name}", path)
+        if len({path.absolute() for path in self.files.values()}) != len(self.files):
+            raise ValueError("--png and --strip name one file; give each its own")
+        if self.files or not on_terminal():
+            gallery.check()
+
+    def write(self, film: list[Frame], arrange: Arrange, columns: int | None) -> None:
+        """The files that are asked for; where there is neither any nor a terminal, the next free paint.png, whose name is printed."""
+        columns = self.columns or columns
+        if self.png is not None or not (self.files or on_terminal()):
+            target = self.png or _free()
+            gallery.save(gallery.grid(arrange(film[-1]), columns=columns, scale=self.scale), target)
+            if self.png is None:
+                terminal.show(f"{target}\n")
+        if self.strip is not None:
+            gallery.save(gallery.strip(film, scale=self.scale), self.strip)
+        if self.gif is not None:
+            scale = self.scale or max(1, GIF_EDGE // max(film[-1].shape[1:3]))
+            gallery.animate([gallery.grid(arrange(frame), columns=columns, scale=scale) for frame in film], self.gif)
+
+
+def on_terminal() -> bool:
+    """Whether images can be shown on standard output: on a terminal that has colours."""
+    from rich import console
+
+    where = console.Console()
+    return where.is_terminal and where.color_system is not None and not where.no_color
+
+
+def watched(frames: Iterator[Frame], counts: list[int], arrange: Arrange, columns: int | None, *, shown: bool) -> list[Frame]:
+    """All frames; while they come a person sees how many moves are done and, where `shown`, the images.
+
+    counts: the moves that are done when each frame comes.
+    """
+    from rich import console, live, progress
+
+    where = console.Console(stderr=not shown)
+    bar = progress.Progress("painting", progress.BarColumn(), progress.MofNCompleteColumn(), progress.TimeRemainingColumn(), console=where)
+    task, film = bar.add_task("painting", total=counts[-1]), []
+    if not where.is_terminal:
+        return list(frames)
+    with live.Live(bar, console=where, refresh_per_second=REDRAWN, transient=True) as screen:
+        for frame, done in zip(frames, counts, strict=True):
+            film.append(frame)
+            bar.update(task, completed=done)
+            if shown:
+                text, _ = preview.text(arrange(frame), columns, where.width, where.height - 2)
+                screen.update(console.Group(text, bar))
+    if shown:
+        show(arrange(film[-1]), columns)
+    return film
+
+
+def show(image_BYXC: Frame, columns: int | None) -> None:
+    """The images on the terminal, and how to keep them."""
+    from rich import console
+
+    where = console.Console(highlight=False)
+    text, count = preview.text(image_BYXC, columns, where.width, where.height - 2)
+    where.print(text, end="")
+    if count < len(image_BYXC):
+        where.print(f"{count} of {len(image_BYXC)} images; --png FILE keeps all of them", style="dim")
+
+
+def _free() -> pathlib.Path:
+    names = (pathlib.Path(f"paint{'' if number == 1 else f'-{number}'}.png") for number in range(1, sys.maxsize))
+    return next(path for path in names if not path.exists())

@@ -78,7 +78,7 @@ def rates(schedule: Schedule, *, steps: int, rate: float, warmup: int, cooldown:
         if schedule == "gpt2-ml":
             return rate * jnp.where(step < warmup, rise, 1 - step / steps)
         if schedule == "halves":
-            return rate * jnp.minimum(rise, 1.0) * 0.5 ** (step // max(cooldown, 1))
+            return rate * jnp.where(step < warmup, rise, 1.0) * 0.5 ** (step // max(cooldown, 1))
         fall = {"linear": (steps - step) / (steps - warmup), "wsd": (steps - step) / max(cooldown, 1), "constant": 1.0}[schedule]
         return rate * jnp.minimum(jnp.where(step < warmup, rise, 1.0), fall)
 

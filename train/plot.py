@@ -11,7 +11,18 @@ from train import watch
 
 # Okabe and Ito's colours without the yellow: they stay apart for the colour-blind and in print.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#333333")
-PANELS = {"loss": "loss, nats a token", "dev_perplexity": "held-out perplexity", "rate": "learning rate", "tokens_per_s": "tokens a second"}
+PANELS = {
+    "loss": "loss",
+    "dev_perplexity": "held-out perplexity",
+    "dev_bits": "held-out bits per dimension",
+    "dev_distance": "samples' distance from held-out images",
+    "energy_data": "mean energy of data",
+    "energy_sample": "mean energy of samples",
+    "rate": "learning rate",
+    "tokens_per_s": "tokens a second",
+    "images_per_s": "images a second",
+}
+MEASURED = ("dev_perplexity", "dev_bits", "dev_distance")  # once a look
 FONTS = ("Noto Sans CJK SC", "Source Han Sans SC", "WenQuanYi Micro Hei", "PingFang SC", "Microsoft YaHei")  # for names in Chinese
 EVENTS = {"rollback": ("v", "#b00020"), "skipped": ("x", "#b00020"), "damaged": ("s", "#b00020")}
 PARTS = 40  # the smoothed loss is a mean over a fortieth of the run
@@ -88,9 +99,9 @@ def line(axes: Any, panel: str, points: np.ndarray, colour: str, label: str | No
     if panel == "loss":
         axes.plot(steps, values, color=colour, alpha=0.25, linewidth=0.7)
         values = smooth(values)
-    marker = "o" if panel == "dev_perplexity" else None
+    marker = "o" if panel in MEASURED else None
     axes.plot(steps, values, color=colour, linewidth=1.6, marker=marker, markersize=3.5, label=label)
-    if panel in ("loss", "dev_perplexity"):
+    if panel in ("loss", *MEASURED):
         place = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
         axes.annotate(f"{values[-1]:.4g}", (steps[-1], values[-1]), color=colour, fontsize=9, **place)
 
@@ -127,10 +138,10 @@ def dress(axes: Any, panel: str, series: list[np.ndarray]) -> None:
         high = max(smooth(values)[len(values) // 20 :].max() for values in series)
         room = 0.05 * (high - low) + 1e-3
         axes.set_ylim(low - room, high + 4 * room)
-    elif panel == "dev_perplexity" and high > 3 * low:
+    elif panel in MEASURED and high > 3 * low > 0:
         axes.set_yscale("log", subs=(1.5, 2, 3, 4, 5, 7))
         axes.yaxis.set_minor_formatter(lambda value, _: f"{value:,.4g}")
-    elif panel != "dev_perplexity":
+    elif panel not in MEASURED and low >= 0:
         axes.set_ylim(0, 1.1 * high)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.4g}" if value < 1e4 else f"{value:,.0f}")

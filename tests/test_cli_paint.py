@@ -180,10 +180,11 @@ def test_the_terminal_shows_two_pixels_a_character():
 @pytest.mark.parametrize(
     ("count", "columns", "width", "height", "shown", "lines"),
     [
-        (16, None, 200, 60, 16, 4 * 14 + 3),
-        (16, None, 80, 24, 16, 23),
-        (99, None, 80, 24, 18, 20),
-        (4, 2, 80, 40, 4, 29),
+        (16, None, 200, 60, 16, 4 * 14),
+        (16, None, 80, 24, 15, 3 * 7),
+        (99, None, 80, 24, 15, 3 * 7),
+        (4, 2, 80, 40, 4, 2 * 14),
+        (5, 4, 80, 24, 5, 2 * 7),
         (1, None, 9, 3, 1, 7),
     ],
 )

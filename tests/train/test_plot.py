@@ -47,7 +47,7 @@ def test_only_what_the_logs_hold_is_drawn(tmp_path):
     folder = run(tmp_path / "run", dev=False, rate=False, events=[(5, "skipped")])
     figure = matplotlib.figure.Figure()
     plot.fill(figure, ["loss", "tokens_per_s"], {"run": plot.read(folder)})
-    assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss, nats a token", "tokens a second"]
+    assert [axes.get_title(loc="left") for axes in figure.axes] == ["loss", "tokens a second"]
     assert figure.axes[0].get_legend_handles_labels()[1] == ["skipped"]
     assert list(figure.axes[1].lines[0].get_ydata()) == [500.0 + step for step in range(1, 61)]
 

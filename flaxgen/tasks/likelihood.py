@@ -1,6 +1,7 @@
 """Densities learnt by likelihood: bits per dimension of images under a flow."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +26,8 @@ class Likelihood:
 
     def begin(self, params: Params, key: Array, image_BYXC: Array) -> Params:
         """Parameters whose scales and shifts are fitted to the first images, some hundreds, as training should begin."""
-        return flow.fit(self.model, params, self.widened(key, {"image_BYXC": image_BYXC}))
+        fitted = jax.jit(partial(self.model.apply, method=flow.Flow.fitted))
+        return fitted(params, self.widened(key, {"image_BYXC": image_BYXC}))
 
     def carry(self, key):
         return ()

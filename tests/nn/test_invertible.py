@@ -1,0 +1,113 @@
+"""Scales, mixings and couplings: what they give, undo, and say of their determinants."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.linalg
+
+from flaxgen.nn import coupling, invertible
+
+KINDS = ("exponential", "low-rank", "affine", "additive")
+
+
+def image(rows=2, channels=5, shape=(3, 4)):
+    return jax.random.normal(jax.random.key(8), (rows, *shape, channels))
+
+
+def moved(params, seed=5, size=0.3):
+    """Every parameter shifted by chance."""
+    draw = np.random.default_rng(seed)
+    return jax.tree.map(lambda leaf: leaf + size * draw.normal(size=leaf.shape).astype(np.float32), params)
+
+
+def made(kind, channels, rank=2):
+    outputs = {"exponential": channels // 2 + 1, "low-rank": 2 * rank + 1, "affine": 2, "additive": 1}[kind] * (channels // 2)
+    model = coupling.Coupling(kind, rank, channels, 7, 1, outputs)
+    return model, moved(model.init(jax.random.key(0), image(channels=channels)))
+
+
+@pytest.mark.parametrize("kind", ["exponential", "plu", "standard"])
+def test_a_mixing_is_undone_and_knows_its_determinant(kind):
+    model, x_BYXC = invertible.Mix(kind, 5), image()
+    params = model.init(jax.random.key(1), x_BYXC)
+    kernel_FC = params["params"]["kernel"]
+    if kind != "plu":
+        params = {"params": params["params"] | {"kernel": kernel_FC + 0.1 * jnp.arange(25.0).reshape(5, 5) / 25}}
+    y_BYXC, logdet = model.apply(params, x_BYXC)
+    np.testing.assert_allclose(model.apply(params, y_BYXC, method="inverse"), x_BYXC, atol=1e-5)
+    matrix_CF = model.apply(params, jnp.eye(5)[:, None, None])[0][:, 0, 0]
+    np.testing.assert_allclose(logdet, 12 * np.linalg.slogdet(np.float64(matrix_CF))[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["exponential", "plu", "standard"])
+def test_mixings_begin_orthogonal(kind):
+    model, x_BYXC = invertible.Mix(kind, 5), image()
+    y_BYXC, logdet = model.apply(model.init(jax.random.key(1), x_BYXC), x_BYXC)
+    np.testing.assert_allclose(jnp.square(y_BYXC).sum(-1), jnp.square(x_BYXC).sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(logdet, 0, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 12])
+def test_the_logarithm_of_a_rotation_is_skew_and_gives_the_rotation(size):
+    log_FC = np.asarray(invertible.rotation(jax.random.key(3), size), np.float64)
+    np.testing.assert_array_equal(log_FC, -log_FC.T)
+    turn_FC = scipy.linalg.expm(log_FC)
+    np.testing.assert_allclose(turn_FC @ turn_FC.T, np.eye(size), atol=1e-12)
+    assert abs(np.linalg.eigvals(log_FC).imag).max(initial=0) <= np.pi + 1e-3
+    drawn_FC = np.asarray(jax.random.orthogonal(jax.random.key(3), size), np.float64)
+    drawn_FC[0] *= np.sign(np.linalg.det(drawn_FC))
+    np.testing.assert_allclose(turn_FC, drawn_FC, atol=5e-3)
+
+
+def matrices(kind, factors):
+    """S of every pixel, in float64."""
+    first, *rest = map(np.float64, factors)
+    if kind in ("affine", "additive"):
+        return np.einsum("FP,FD->PFD", first, np.eye(len(first)))
+    return np.einsum("FKP,KDP->PFD", first, *rest) if rest else first.transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_coupling_multiplies_by_exponentials_knows_their_determinants_and_is_undone(kind):
+    model, params = made(kind, channels=7)
+    x_BYXC = image(channels=7)
+
+    @jax.jit
+    def run(params, x_BYXC):
+        bound = model.bind(params)
+        y_BYXC, logdet_B = bound(x_BYXC)
+        return y_BYXC, logdet_B, bound.inverse(y_BYXC), bound._read(x_BYXC[..., :4])
+
+    y_BYXC, logdet_B, same_BYXC, (shift_DP, factors) = run(params, x_BYXC)
+    s_PFD = matrices(kind, factors)
+    assert np.abs(s_PFD).max() > 0.01 or kind == "additive"
+    moved_DP = np.einsum("PFD,PD->FP", scipy.linalg.expm(s_PFD), x_BYXC[..., 4:].reshape(-1, 3)) + shift_DP
+    np.testing.assert_array_equal(y_BYXC[..., :4], x_BYXC[..., :4])
+    np.testing.assert_allclose(y_BYXC[..., 4:].reshape(-1, 3).T, moved_DP, atol=1e-5)
+    np.testing.assert_allclose(logdet_B, np.linalg.slogdet(scipy.linalg.expm(s_PFD))[1].reshape(2, -1).sum(1), atol=1e-4)
+    np.testing.assert_allclose(same_BYXC, x_BYXC, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_coupling_begins_as_what_changes_nothing(kind):
+    model, _ = made(kind, channels=5)
+    x_BYXC = image()
+    y_BYXC, logdet_B = model.apply(model.init(jax.random.key(0), x_BYXC), x_BYXC)
+    np.testing.assert_array_equal(y_BYXC, x_BYXC)
+    np.testing.assert_array_equal(logdet_B, 0)
+
+
+def test_scales_are_fitted_to_what_passes_and_constant_activations_stay_finite():
+    model, x_BYXC = invertible.Normalise((3, 4, 5), 1e-8), image(rows=31) * 7 - 2
+    x_BYXC = x_BYXC.at[:, 0, 0, 0].set(4.0)
+    params = model.init(jax.random.key(0), x_BYXC)
+    same_BYXC, logdet = model.apply(params, x_BYXC)
+    np.testing.assert_allclose(same_BYXC, x_BYXC, rtol=1e-6)
+    assert abs(logdet) < 1e-5
+    (first_BYXC, _), fitted = model.apply(params, x_BYXC, mutable=["params"])
+    y_BYXC, _ = model.apply(fitted, x_BYXC)
+    np.testing.assert_allclose(y_BYXC, first_BYXC, atol=1e-4)
+    np.testing.assert_allclose(y_BYXC.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(np.delete(y_BYXC.reshape(31, -1), 0, 1).std(0), 1, atol=1e-5)
+    np.testing.assert_allclose(model.apply(fitted, y_BYXC, method="inverse"), x_BYXC, atol=1e-4)

@@ -111,7 +111,7 @@ def load_inception(path: str | os.PathLike, *, resize: inception.Resize = "torch
     wanted |= {f"{name}.bn.{part}": (shape[-1],) for name, shape in shapes.items() for part in norm}
     wanted |= {"fc.weight": (inception.CLASSES, inception.FEATURES), "fc.bias": (inception.CLASSES,)}
     weights.check_shapes(path, got, wanted)
-    params: dict[str, Any] = {"fc": {"kernel_VD": tensors.read(entries["fc.weight"]).astype(np.float32)}}
+    params: dict[str, Any] = {"fc": {"kernel": tensors.read(entries["fc.weight"]).astype(np.float32)}}
     for name in shapes:
         parts = [tensors.read(entries[f"{name}.{part}"]) for part in ("conv.weight", *(f"bn.{part}" for part in norm))]
         params[name] = inception.folded(*parts)

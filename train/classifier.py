@@ -1,7 +1,6 @@
 """Runs that learn the label of each image: the kind "classifier" (see train.kinds)."""
 
 import jax.numpy as jnp
-import numpy as np
 
 from flaxgen.models import classifier, classifier_config
 from flaxgen.tasks import classification
@@ -22,10 +21,7 @@ def limits(config: Config) -> tuple:
 
 def begin(s: Classifier) -> beginning.Model:
     data = images.build(s.data, labels="classes")
-    _, height, width, channels = data.image_NYXC.shape
-    if height != width:
-        raise ValueError(f"{s.data}: images of {height} by {width} pixels; wanted squares")
-    sizes = Config(height, channels, data.classes, classifier_settings.blocks(s.filters), s.dropout)
+    sizes = Config(*images.square(s.data, data), data.classes, classifier_settings.blocks(s.filters), s.dropout)
     return beginning.Model(sizes, None, None, f"a new classifier of {data.classes} kinds of image")
 
 
@@ -42,14 +38,8 @@ def freeze(s: Classifier, model: beginning.Model) -> tuple[str, str]:
 
 
 def rows(run, name: str, words: str, known: str | None) -> images.Images:
-    found = images.build(words, "train" if name == "rows" else "test", labels="classes", known=known)
-    sizes = run.model.config
-    if found.image_NYXC.shape[1:] != (sizes.size, sizes.size, sizes.channels) or found.classes > sizes.classes:
-        raise ValueError(
-            f"{words}: images of {found.image_NYXC.shape[1:]} and {found.classes} classes; the model reads "
-            f"{(sizes.size, sizes.size, sizes.channels)} and {sizes.classes}. Give images of the same kind"
-        )
-    return found
+    part = "train" if name == "rows" else "test"
+    return images.fitting(images.build(words, part, labels="classes", known=known), words, run.model.config)
 
 
 def look(run, rows: images.Images, dev: images.Images | None):
@@ -62,14 +52,9 @@ def look(run, rows: images.Images, dev: images.Images | None):
         return jnp.stack([(value_B * weight_B).sum() for value_B in parts])
 
     total = run.program.total(sums)
-    size = run.settings.batch // run.settings.accumulate
 
     def seen(step, state):
-        sums_3 = np.zeros(3)
-        for batch in dev.parts(size, LIMIT):
-            place = run.program.place(lambda part, batch=batch: {name: array[part] for name, array in batch.items()}, size)
-            sums_3 += np.asarray(total(state, place), np.float64)
-        nats, right, weight = sums_3.tolist()
+        nats, right, weight = images.totals(run, total, state, dev, LIMIT)
         return {"dev_nats": round(nats / weight, 5), "dev_accuracy": round(right / weight, 5)}, nats / weight
 
     return seen

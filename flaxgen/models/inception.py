@@ -112,7 +112,8 @@ def _widths(found: dict, prefix: str, branch: Branch, width: int) -> int:
 def apply(params: Params, image_BYXC: Array, *, resize: Resize = "torch") -> tuple[Array, Array]:
     """(feature_BD, prob_BV): 2,048 features before the last layer, and softmax of its 1,008 logits without their bias, as published.
 
-    params: {unit: {"kernel", "bias"}} and {"fc": {"kernel_VD"}}. image_BYXC: 0 to 255, 3 channels, any size; brought to 299 by 299 pixels.
+    params: {unit: {"kernel", "bias"}} and {"fc": {"kernel"}}, the last (out, in). image_BYXC: 0 to 255, 3 channels, any size, which is
+    brought to 299 by 299 pixels.
     resize: "torch" as pytorch-fid does, half pixels and x / 127.5 - 1; "tensorflow" as the first code of FID, corners at 0 and x / 128 - 1.
     """
     x_BYXC = image_BYXC.astype(jnp.float32)
@@ -123,7 +124,8 @@ def apply(params: Params, image_BYXC: Array, *, resize: Resize = "torch") -> tup
     for block, branches in MIXED.items():
         x_BYXC = jnp.concatenate([_branch(params, f"{block}.", branch, x_BYXC) for branch in branches], axis=-1)
     feature_BD = x_BYXC.mean((1, 2))
-    logit_BV = jnp.einsum("BD,VD->BV", feature_BD, params["fc"]["kernel_VD"], precision="highest")
+    kernel_VD = params["fc"]["kernel"]
+    logit_BV = jnp.einsum("BD,VD->BV", feature_BD, kernel_VD, precision="highest")
     return feature_BD, jax.nn.softmax(logit_BV, axis=-1)
 
 

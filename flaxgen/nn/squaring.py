@@ -22,6 +22,7 @@ OVERSCALED = 6  # halvings that the powers may save against the norm; more would
 PEAK = 50  # binary exponent of the largest element while squaring: nothing overflows before its time, and 2^-176 of it is kept
 
 
+@jax.jit
 def value(a_DD: Array) -> Array:
     """exp of every matrix."""
     sum_DD, halvings = series(a_DD)

@@ -12,6 +12,7 @@ from flaxgen.nn import squaring
 from flaxgen.protocols import Array
 
 
+@jax.jit
 def relative(a_DD: Array, x_DD: Array) -> Array:
     """No smaller than |X - exp A| / |exp A| in Frobenius norms, for A (..., D, D) in float32 or float64 and X as `squaring` gives it."""
     finite = jnp.isfinite(squaring.peak(a_DD)) & jnp.isfinite(squaring.peak(x_DD))

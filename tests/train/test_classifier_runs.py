@@ -42,7 +42,9 @@ def test_what_is_published_measures_and_tells_its_scores(whole, data, tmp_path):
     measured = features.load(tmp_path / "made")
     assert features.of(measured, images.build(data, "test").image_NYXC)[0].shape == (24, 5)
     card = (tmp_path / "made" / "README.md").read_text(encoding="utf-8")
-    assert "| held-out images |" in card and "4- 5 filters" in card and str(tmp_path) not in card and "is\ncalled classifier distance" in card
+    assert (
+        "| held-out images |" in card and "4- 5 filters" in card and str(tmp_path) not in card and "is\ncalled classifier distance" in card
+    )
 
 
 def test_data_that_the_model_does_not_read_are_refused(whole, data, tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 
 Array = np.ndarray
 Region = Literal["top", "bottom", "left", "right", "middle"]
+GREY = 127  # what is to be painted, until it is
 ROWS = (64, 16, 4, 1)  # images that are painted together: a block is more than half full
 
 

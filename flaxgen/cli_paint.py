@@ -18,7 +18,6 @@ Number = Annotated[float | None, tyro.conf.arg(metavar="FLOAT")]
 Whole = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 Switch = tyro.conf.FlagCreatePairsOff[bool]
 FRAMES = 60  # of a chain that are looked at
-HOLE = 127  # the grey of what is to be painted
 NOWHERE = showing.Outputs()
 ONLY = {
     "flow": ("between", "temperature"),
@@ -120,8 +119,9 @@ def paint(
         model: Flaxgen folders: an energy model or several, or a flow; by default the energy model of clothes that comes with flaxgen.
         flow: In the place of that, the flow of clothes that comes with flaxgen.
         join: Energies of several models: their mean is an ensemble, their sum paints what all agree on.
-        samples: How many images, by default 16; of each image of --like and --inpaint 4, steps of --between 8.
-        label: Classes of a conditional model, by name or number, in turn; by default all.
+        samples: How many images, by default 16, or whole lines of a conditional model's classes; of each image of --like and
+            --inpaint 4; steps of --between 8.
+        label: Classes of a conditional model, by name or number, in turn; by default all, of your images the likeliest one.
         seed: The same seed paints the same images again.
         debug: Show the whole trace of an error.
     """
@@ -159,7 +159,9 @@ def paint(
     elif kind == "flow":
         _show(made(samples or 16, seed=seed, **wishes.said), None, outputs)
     else:
-        _walk(made, given, read_BYXC, samples or (1 if given.denoise else 4 if given.files else 16), label, seed, wishes.said, outputs)
+        whole_lines = made.classes * max(1, round(16 / made.classes)) if made.classes and not label else 16
+        count = samples or (1 if given.denoise else 4 if given.files else whole_lines)
+        _walk(made, given, read_BYXC, count, label, seed, wishes.said, outputs)
 
 
 def _check_used(kind: str, used: dict[str, bool]) -> None:
@@ -183,7 +185,7 @@ def _walk(made, given: Given, read_BYXC, samples: int, label: tuple[str, ...], s
     if given.inpaint:
         hole_BYXC = canvas.mask(_hole(given.mask, made.shape), len(read_BYXC), made.shape)
         frames = made.inpainting(read_BYXC, hole_BYXC[..., 0], samples, **chain)
-        left = [read_BYXC, np.where(hole_BYXC, np.uint8(HOLE), read_BYXC)]
+        left = [read_BYXC, np.where(hole_BYXC, np.uint8(canvas.GREY), read_BYXC)]
     else:
         frames = made.stream(samples, like=read_BYXC, **({"noise": 0.0} if given.denoise else {}) | chain)
         left = [] if read_BYXC is None else [read_BYXC]
@@ -195,7 +197,8 @@ def _walk(made, given: Given, read_BYXC, samples: int, label: tuple[str, ...], s
         painted = frame_BYXC.reshape(len(read_BYXC), samples, *made.shape)
         return np.concatenate([*(image_BYXC[:, None] for image_BYXC in left), painted], axis=1).reshape(-1, *made.shape)
 
-    columns = samples + len(left) if left else len(label) if len(label) > 1 else None
+    turns = len(label) or made.classes
+    columns = samples + len(left) if left else turns if 1 < turns <= samples else None
     counts = [0, *range(1, moves, every), moves]
     film = showing.watched(frames, counts, arrange, columns, shown=not outputs.files and showing.on_terminal())
     outputs.write(film, arrange, columns)
@@ -212,7 +215,7 @@ def _hole(mask: str, shape: tuple[int, int, int]) -> Any:
     """What canvas.mask takes: the name of a region, or the light parts of a picture."""
     if mask in get_args(canvas.Region):
         return mask
-    return gallery.read(pathlib.Path(mask), (*shape[:2], 1))[:, :, 0] > HOLE
+    return gallery.read(pathlib.Path(mask), (*shape[:2], 1))[:, :, 0] > canvas.GREY
 
 
 def _scores(made, kind: str, paths: tuple[pathlib.Path, ...], image_BYXC: np.ndarray) -> str:

@@ -72,7 +72,8 @@ class Painter:
     def __call__(self, samples: int = 16, *, label: Any = None, like: Any = None, seed: int = 0, **wishes: Any) -> np.ndarray:
         """image_BYXC, uint8.
 
-        label: of a conditional model, a name or number for all, or a list of them; by default every class in turn.
+        label: of a conditional model, a name or number for all, or a list of them; by default every class in turn, where chains start from
+        images the class in which their energy is lowest.
         like: an image or several that chains start from in the place of noise, `samples` from each, side by side.
         """
         return _last(self.stream(samples, label=label, like=like, seed=seed, every=None, **wishes))
@@ -84,12 +85,13 @@ class Painter:
         samples = drawing.whole("samples", samples, 1)
         known_BYXC = None if like is None else canvas.images("like", like, self.shape).repeat(samples, axis=0)
         rows = samples if known_BYXC is None else len(known_BYXC)
-        return self._walk(rows, self._labels(label, rows), known_BYXC, None, seed, every, wishes)
+        return self._walk(rows, self._labels(label, rows, known_BYXC), known_BYXC, None, seed, every, wishes)
 
     def inpaint(self, image: Any, mask: Any, samples: int = 1, *, label: Any = None, seed: int = 0, **wishes: Any) -> np.ndarray:
         """image_BYXC with what the mask marks painted anew, `samples` times for each image, side by side; all else stays as it was.
 
         mask: "top", "bottom", "left", "right" or "middle", or booleans YX or BYX, true where to paint.
+        label: of a conditional model; by default the class in which the energy of the image is lowest, that part of it grey.
         """
         return _last(self.inpainting(image, mask, samples, label=label, seed=seed, every=None, **wishes))
 
@@ -101,7 +103,8 @@ class Painter:
         samples = drawing.whole("samples", samples, 1)
         kept_BYXC = ~canvas.mask(mask, len(image_BYXC), self.shape).repeat(samples, axis=0)
         known_BYXC = image_BYXC.repeat(samples, axis=0)
-        return self._walk(len(known_BYXC), self._labels(label, len(known_BYXC)), known_BYXC, kept_BYXC, seed, every, wishes)
+        label_B = self._labels(label, len(known_BYXC), np.where(kept_BYXC, known_BYXC, np.uint8(canvas.GREY)))
+        return self._walk(len(known_BYXC), label_B, known_BYXC, kept_BYXC, seed, every, wishes)
 
     def denoise(self, image: Any, *, label: Any = None, seed: int = 0, **wishes: Any) -> np.ndarray:
         """image_BYXC that the chain makes of damaged images: few moves stay near them, many paint others.
@@ -116,8 +119,13 @@ class Painter:
         label: of a conditional model; by default the class in which the energy is lowest.
         """
         image_BYXC = canvas.images("image", image, self.shape)
-        tried = range(self.classes) if self.classes and label is None else [label]
-        return np.min([self._energies(image_BYXC, self._labels(each, len(image_BYXC))) for each in tried], axis=0)
+        if label is None and self.classes:
+            return self._of_classes(image_BYXC).min(axis=0)
+        return self._energies(image_BYXC, self._labels(label, len(image_BYXC), None))
+
+    def _of_classes(self, image_BYXC: np.ndarray) -> np.ndarray:
+        """energy_LB of the images in every class L."""
+        return np.stack([self._energies(image_BYXC, np.full(len(image_BYXC), one, np.int32)) for one in range(self.classes)])
 
     def _energies(self, image_BYXC: np.ndarray, label_B: np.ndarray | None) -> np.ndarray:
         found, rows = [], len(image_BYXC)
@@ -154,7 +162,9 @@ class Painter:
             films.append(loop.stream(chain, self.params, key_B, given, steps=sampling.moves, every=every))
         return _frames(rows, starts, films)
 
-    def _labels(self, label: Any, rows: int) -> np.ndarray | None:
+    def _labels(self, label: Any, rows: int, known_BYXC: np.ndarray | None) -> np.ndarray | None:
+        if self.classes and label is None and known_BYXC is not None:
+            return self._of_classes(known_BYXC).argmin(axis=0).astype(np.int32)
         if self.classes:
             return canvas.labels(label, self.sampling.classes or self.classes, rows)
         if label is not None:

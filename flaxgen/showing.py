@@ -14,6 +14,7 @@ from flaxgen import gallery, preview, terminal
 File = Annotated[pathlib.Path | None, tyro.conf.arg(metavar="FILE")]
 Whole = Annotated[int | None, tyro.conf.arg(metavar="INT")]
 ENDS = {"png": ".png", "strip": ".png", "gif": ".gif"}
+LINES = 8  # of a film strip
 GIF_EDGE = 64  # pixels an image in an animation, whose noise can hardly be packed
 REDRAWN = 10  # times a second
 
@@ -27,7 +28,7 @@ class Outputs:
 
     Attributes:
         png: Write a grid of the images.
-        strip: Write a film strip, from noise to image, a line each.
+        strip: Write a film strip of the first 8 images, from noise on, a line each.
         gif: Write an animation of the chain, or of --between.
         columns: Of the grid, by default about as many as lines.
         scale: Pixels of a pixel, by default so many that images are about 90 wide.
@@ -66,7 +67,7 @@ class Outputs:
             if self.png is None:
                 terminal.show(f"{target}\n")
         if self.strip is not None:
-            gallery.save(gallery.strip(film, scale=self.scale), self.strip)
+            gallery.save(gallery.strip([frame[:LINES] for frame in film], scale=self.scale), self.strip)
         if self.gif is not None:
             scale = self.scale or max(1, GIF_EDGE // max(film[-1].shape[1:3]))
             gallery.animate([gallery.grid(arrange(frame), columns=columns, scale=scale) for frame in film], self.gif)

@@ -81,9 +81,9 @@ def test_energies_are_those_of_the_model_whatever_the_number_of_images(plain):
 
 def test_classes_come_in_turn_or_by_name_or_number(named):
     given = painter.Painter(named.models, named.params, sampling=named.sampling.changed(classes=("Shirt", "T-shirt", "Ankle boot")))
-    assert given._labels(None, 5).tolist() == [0, 1, 2, 0, 1]
-    assert given._labels("shirt", 2).tolist() == [0, 0] and given._labels("boot", 1).tolist() == [2]
-    assert given._labels(["T-SHIRT", 2], 2).tolist() == [1, 2] and named._labels(1, 1).tolist() == [1]
+    assert given._labels(None, 5, None).tolist() == [0, 1, 2, 0, 1]
+    assert given._labels("shirt", 2, None).tolist() == [0, 0] and given._labels("boot", 1, None).tolist() == [2]
+    assert given._labels(["T-SHIRT", 2], 2, None).tolist() == [1, 2] and named._labels(1, 1, None).tolist() == [1]
     np.testing.assert_array_equal(given(2, label="boot"), given(2, label=2))
     assert (given(2, label="boot") != given(2, label="Shirt")).any()
 
@@ -93,6 +93,13 @@ def test_the_energy_of_a_conditional_model_is_that_of_the_likeliest_class(named)
     each = [named.energy(image_BYXC, label=label) for label in range(3)]
     np.testing.assert_array_equal(named.energy(image_BYXC), np.min(each, axis=0))
     assert len(np.unique(each)) == 6
+
+
+def test_a_chain_that_starts_from_an_image_takes_its_likeliest_class(named):
+    lowest_BYXC = canvas.pixels(named.params[0]["image"])[[2, 0]]
+    np.testing.assert_array_equal(named(1, like=lowest_BYXC), named(1, like=lowest_BYXC, label=[2, 0]))
+    got_BYXC = named.inpaint(lowest_BYXC, "middle", 2)
+    np.testing.assert_array_equal(got_BYXC, named.inpaint(lowest_BYXC, "middle", 2, label=[2, 2, 0, 0]))
 
 
 @pytest.mark.parametrize(("join", "by"), [("mean", np.mean), ("sum", np.sum)])

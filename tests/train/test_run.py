@@ -191,6 +191,18 @@ def test_bad_batches_in_a_row_send_the_run_back_and_it_goes_on_behind_them(tmp_p
     assert [step for step, *_ in losses(tmp_path)] == list(range(1, 13))
 
 
+def test_a_run_that_went_back_goes_on_at_a_lower_rate_also_when_it_is_resumed(tmp_path, monkeypatch, capsys):
+    poisoned(monkeypatch, {3})
+    given = {"every": 2, "patience": 1, "lower": 0.25, "schedule": "constant", "warmup": 0, "rate": 1e-3}
+    for steps in (5, 7):
+        assert train(tmp_path, steps=steps, **given) == 0
+    (back,) = [line for line in lines(tmp_path) if line.get("event") == "rollback"]
+    assert (back["step"], back["share"]) == (2, 0.25)
+    rates = [line["rate"] for line in lines(tmp_path) if "rate" in line]
+    assert rates == pytest.approx([1e-3] * 2 + [2.5e-4] * 5)
+    assert "back to update 2 for the loss ran away; the rate is 0.25 of the planned" in capsys.readouterr().err
+
+
 def test_going_back_is_capped(tmp_path, monkeypatch):
     poisoned(monkeypatch, set(range(7, 1000)))
     with pytest.raises(loop.Diverged, match="after going back 2 times; lower rate="):

@@ -11,7 +11,17 @@ from flaxgen.tasks import likelihood
 from train import __main__ as command
 from train import flow, image_recipes, recipes, run
 
-SMALL = {"pad": "1", "flows": "1", "hidden": "3", "blocks": "1", "batch": "4", "shown": "3", "first": "8"}
+SMALL = {
+    "pad": "1",
+    "flows": "1",
+    "hidden": "3",
+    "blocks": "0",
+    "coupling": "affine",
+    "mixing": "standard",
+    "batch": "4",
+    "shown": "3",
+    "first": "8",
+}
 BRIEF = {"note": "1", "every": "3", "look": "3", "warmup": "1", "cooldown": "2"}
 
 

@@ -1,6 +1,7 @@
 """The matrix-exponential flow (Xiao & Liu 2020, arXiv 2007.09651): images to codes of equal size and back, with exact densities."""
 
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -27,24 +28,21 @@ class Step(nn.Module):
         kind, out = c.kind(self.channels // 2), c.outputs(self.channels // 2)
         self.couple = coupling.Coupling(kind, c.rank, self.channels, c.hidden, c.blocks, out)
 
-    def __call__(self, x_BYXC: Array) -> tuple[Array, Array]:
-        logdet_B = jnp.zeros(len(x_BYXC))
-        for part in (self.normalise, self.mix, self.couple):
-            x_BYXC, logdet = part(x_BYXC)
-            logdet_B += jnp.broadcast_to(logdet, logdet_B.shape)
-        return x_BYXC, logdet_B
+    def __call__(self, x_BYXC: Array, matrix_FC: Array) -> tuple[Array, Array]:
+        x_BYXC, scaled = self.normalise(x_BYXC)
+        x_BYXC, mixed = self.mix(x_BYXC, matrix_FC)
+        x_BYXC, logdet_B = self.couple(x_BYXC)
+        return x_BYXC, logdet_B + jnp.broadcast_to(scaled + mixed, logdet_B.shape)
 
-    def inverse(self, y_BYXC: Array) -> Array:
-        for part in (self.couple, self.mix, self.normalise):
-            y_BYXC = part.inverse(y_BYXC)
-        return y_BYXC
+    def inverse(self, y_BYXC: Array, undone_FC: Array) -> Array:
+        return self.normalise.inverse(invertible.at_pixels(undone_FC, self.couple.inverse(y_BYXC)))
 
 
 class Flow(nn.Module):
     """`apply(params, image_BYXC)` gives (z_BD, logdet_B) in float32, `apply(params, z_BD, method=Flow.inverse)` image_BYXC.
 
     An image holds numbers from -1 to 1, see `widen`. z is its code, what the first level puts aside first; logdet is the log of
-    |det dz / dimage|. The steps of a level run in one loop, compiled once: 14 published steps as 3.
+    |det dz / dimage|. The steps of a level run in one loop, and but for CPUs are compiled once: 14 published steps as 3.
     """
 
     config: Config
@@ -69,15 +67,16 @@ class Flow(nn.Module):
             x_BYXC = images.squeeze(x_BYXC)
             if self.is_initializing():
                 for name in names:
-                    getattr(self, name)(x_BYXC)
+                    getattr(self, name)(x_BYXC, jnp.eye(step.channels))
 
-            def along(x_BYXC, params, step=step):
-                (x_BYXC, logdet_B), variables = step.apply({"params": params}, x_BYXC, mutable=mutable)
+            def along(x_BYXC, given, step=step):
+                params, matrix_FC = given
+                (x_BYXC, logdet_B), variables = step.apply({"params": params}, x_BYXC, matrix_FC, mutable=mutable)
                 return x_BYXC, (logdet_B, variables.get("params"))
 
-            x_BYXC, (logdet_LB, stacked) = jax.lax.scan(along, x_BYXC, self._stacked(names))
+            x_BYXC, (logdet_LB, made) = _scan(along, x_BYXC, self._stacked(step, names, invertible.Mix.matrix))
             logdet_B += logdet_LB.sum(0)
-            changed |= {name: jax.tree.map(lambda leaf, at=at: leaf[at], stacked) for at, name in enumerate(names)}
+            changed |= {name: jax.tree.map(lambda leaf, at=at: leaf[at], made) for at, name in enumerate(names)}
             if level < len(self.config.flows) - 1:
                 x_BYXC, out_BYXC = jnp.split(x_BYXC, 2, axis=-1)
                 codes.append(out_BYXC)
@@ -93,10 +92,11 @@ class Flow(nn.Module):
             if level < len(sizes) - 1:
                 x_BYXC = jnp.concatenate([x_BYXC, codes.pop()], axis=-1)
 
-            def back(x_BYXC, params, step=step):
-                return step.apply({"params": params}, x_BYXC, method=Step.inverse), None
+            def back(x_BYXC, given, step=step):
+                params, undone_FC = given
+                return step.apply({"params": params}, x_BYXC, undone_FC, method=Step.inverse), None
 
-            x_BYXC, _ = jax.lax.scan(back, x_BYXC, self._stacked(names), reverse=True)
+            x_BYXC, _ = _scan(back, x_BYXC, self._stacked(step, names, invertible.Mix.undone), reverse=True)
             x_BYXC = images.unsqueeze(x_BYXC)
         return x_BYXC
 
@@ -111,9 +111,16 @@ class Flow(nn.Module):
         places = zip(self.config.levels(), self.config.flows, strict=True)
         return [(Step(self.config, *place, parent=None), [next(names) for _ in range(count)]) for place, count in places]
 
-    def _stacked(self, names: list[str]) -> Params:
-        """The parameters of steps of one level, side by side."""
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *(self.variables["params"][name] for name in names))
+    def _stacked(self, step: Step, names: list[str], make) -> tuple[Params, Array]:
+        """The parameters of the steps of one level, side by side, and what `make` makes of their mixings, all at once."""
+        params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(self.variables["params"][name] for name in names))
+        mix = invertible.Mix(self.config.mixing, step.channels, parent=None)
+        return params, jax.vmap(lambda params: mix.apply({"params": params}, method=make))(params["mix"])
+
+
+def _scan(body, x_BYXC: Array, given, *, reverse: bool = False) -> tuple[Array, Any]:
+    """jax.lax.scan, unrolled on a CPU: there the gradient of a kernel is five times slower inside a loop."""
+    return jax.lax.scan(body, x_BYXC, given, reverse=reverse, unroll=jax.default_backend() == "cpu" or 1)
 
 
 def widen(image_BYXC: Array, noise_BYXC: Array, bits: int = 8) -> Array:

@@ -49,7 +49,7 @@ def fits(module: nn.Module) -> bool:
 
 
 class Mix(nn.Module):
-    """W x at every pixel, the logdet pixels times log |det W|.
+    """W x at every pixel, the logdet pixels times log |det W|. W is made by `matrix`, or for the inverse by `undone`, and handed in.
 
     kind: "exponential" W = exp(K), its logdet the trace of K, its inverse exp(-K); "standard" W = K; "plu" W = P L U with L below and U on
     and above the diagonal of K, and P the permutation that sorts `order`. All begin at a random orthogonal W, "exponential" at a rotation.
@@ -63,19 +63,16 @@ class Mix(nn.Module):
         if self.kind == "plu":
             self.order = self.param("order", _order, self.channels)
 
-    def __call__(self, x_BYXC: Array) -> tuple[Array, Array]:
-        pixels = x_BYXC.shape[1] * x_BYXC.shape[2]
+    def __call__(self, x_BYXC: Array, matrix_FC: Array) -> tuple[Array, Array]:
         if self.kind == "standard":
             logdet = jnp.linalg.slogdet(self.kernel)[1]
         else:
             diagonal_C = jnp.diagonal(self.kernel)
             logdet = (diagonal_C if self.kind == "exponential" else jnp.log(jnp.abs(diagonal_C))).sum()
-        return _at_pixels(self._matrix(), x_BYXC), pixels * logdet
+        return at_pixels(matrix_FC, x_BYXC), x_BYXC.shape[1] * x_BYXC.shape[2] * logdet
 
-    def inverse(self, y_BYXC: Array) -> Array:
-        return _at_pixels(exponential.expm(-self.kernel) if self.kind == "exponential" else jnp.linalg.inv(self._matrix()), y_BYXC)
-
-    def _matrix(self) -> Array:
+    def matrix(self) -> Array:
+        """W."""
         kernel_FC = self.kernel
         if self.kind == "exponential":
             return exponential.expm(kernel_FC)
@@ -84,24 +81,22 @@ class Mix(nn.Module):
         lower_FC = jnp.tril(kernel_FC, -1) + jnp.eye(self.channels)
         return jnp.matmul(lower_FC, jnp.triu(kernel_FC), precision="highest")[jnp.argsort(self.order)]
 
+    def undone(self) -> Array:
+        """The inverse of W."""
+        return exponential.expm(-self.kernel) if self.kind == "exponential" else jnp.linalg.inv(self.matrix())
 
-def _at_pixels(kernel_FC: Array, x_BYXC: Array) -> Array:
-    return jnp.einsum("BYXC,FC->BYXF", x_BYXC, kernel_FC, precision="highest")
+
+def at_pixels(matrix_FC: Array, x_BYXC: Array) -> Array:
+    return jnp.einsum("BYXC,FC->BYXF", x_BYXC, matrix_FC, precision="highest")
 
 
 def rotation(key: Array, size: int) -> Array:
-    """The real logarithm of a random rotation: skew-symmetric.
-
-    A rotation Q has H = (Q + Q^T) / 2 with the cosines of its angles and K = (Q - Q^T) / 2 with their sines; the two commute, and log Q
-    is K times angle / sine, a function of H.
-    """
-    turn_FC = _orthogonal(key, size)
-    turn_FC = turn_FC.at[0].multiply(jnp.linalg.slogdet(turn_FC)[0])
-    cosine_N, vector_CN = jnp.linalg.eigh((turn_FC + turn_FC.T) / 2)
-    angle_N = jnp.arccos(jnp.clip(cosine_N, -1, 1))
-    function_CF = jnp.matmul(vector_CN / jnp.sinc(angle_N / jnp.pi)[None], vector_CN.T, precision="highest")
-    log_FC = jnp.matmul(function_CF, (turn_FC - turn_FC.T) / 2, precision="highest")
-    return (log_FC - log_FC.T) / 2
+    """The real logarithm of a random rotation, skew-symmetric: by uniform angles in planes that are orthogonal to each other."""
+    plane_key, angle_key = jax.random.split(key)
+    first_FN, second_FN = jnp.split(_orthogonal(plane_key, size)[:, : size // 2 * 2], 2, axis=1)
+    angle_N = jax.random.uniform(angle_key, (size // 2,), minval=-jnp.pi, maxval=jnp.pi)
+    half_FC = jnp.matmul(first_FN * angle_N[None], second_FN.T, precision="highest")
+    return half_FC - half_FC.T
 
 
 def _orthogonal(key: Array, size: int) -> Array:

@@ -31,7 +31,7 @@ def begin(s: Flow) -> beginning.Model:
     """A new model whose scales and shifts are fitted to the first images."""
     gallery.check()
     data = images.build(s.data, pad=s.pad)
-    sizes = Config(*images.square(s.data, data), levels(s.flows), s.hidden, s.blocks, s.coupling, s.mixing, s.rank, s.bits)
+    sizes = Config(*images.square(s.data, data), levels(s.flows), s.hidden, s.blocks, s.coupling, s.mixing, s.rank, s.bits, s.least)
     learnt, key = task(s, sizes), jax.random.key(s.seed)
     params = learnt.begin(jax.jit(learnt.init)(key), jax.random.fold_in(key, 1), np.asarray(data.batch(s.seed, 0, s.first)["image_BYXC"]))
     count = sum(map(math.prod, sizes.shapes().values()))

@@ -7,7 +7,7 @@ from train.image_settings import Energy, Flow
 
 CLOTHES = "T-shirt|trousers|pullover|dress|coat|sandal|shirt|sneaker|bag|ankle boot"
 CIFAR = "airplane|automobile|bird|cat|deer|dog|frog|horse|ship|truck"
-GUARD = {"patience": 3, "rollbacks": 6}  # of what may run away
+GUARD = {"patience": 3, "rollbacks": 6, "steep": 1e3}  # of what may run away
 
 
 def energy_fashion(size: str = "full") -> Energy:

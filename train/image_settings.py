@@ -107,6 +107,7 @@ class Flow(Pictures):
     bits: int = setting(8, "of an image's levels; lower ones are dropped", least=1, most=8)
     # learning
     first: int = setting(512, "images that scales and shifts are fitted to before the first update", least=1)
+    least: float = setting(1e-8, "deviation that smaller ones count as in that fit: a black margin's are near 0", least=1e-30)
     # watching
     temperature: float = setting(1.0, "of the images drawn at each look, and by who paints with the model", movable=True)
 

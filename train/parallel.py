@@ -82,7 +82,7 @@ class Program:
     rate: the learning rate by step, for the log. rules: (regex, PartitionSpec) pairs of the model.
     accumulate: parts of a batch that are differentiated one after the other.
     freeze, frozen_dtype: see steps.start. seed: of parameters, carry and dropout. limits: what the mesh must divide besides.
-    carry_rules: (regex, PartitionSpec) pairs of what the task carries, by paths such as "0/image_NYXC".
+    carry_rules: (regex, PartitionSpec) pairs of what the task carries, by paths such as "0/image_NYXC". steep: see steps.update.
     """
 
     task: Any
@@ -96,6 +96,7 @@ class Program:
     frozen_dtype: str = "float32"
     limits: tuple[sharding.Limit, ...] = ()
     carry_rules: tuple = ()
+    steep: float = 0.0
 
     @property
     def ways(self) -> int:
@@ -179,7 +180,8 @@ class Program:
     def _update(self):
         def update(state, batch, flag):
             key = jax.random.key(self.seed + 1)
-            state, facts = steps.update(self.task, self.optimizer, state, key, batch, accumulate=self.accumulate, freeze=self.freeze)
+            settings = {"accumulate": self.accumulate, "freeze": self.freeze, "steep": self.steep}
+            state, facts = steps.update(self.task, self.optimizer, state, key, batch, **settings)
             return state, facts | {"stop": flag.max(), "rate": self.rate(state.step - 1) * optimizers.share(state.opt)}
 
         laid = {"in_shardings": (self._layout, self._rows, self._each), "out_shardings": (self._layout, self._everywhere)}
@@ -261,7 +263,7 @@ class Copies(Program):
     @functools.cached_property
     def _update(self):
         def update(state, batch):
-            settings = {"freeze": self.freeze, "accumulate": self.accumulate, "axis": "rows"}
+            settings = {"freeze": self.freeze, "accumulate": self.accumulate, "steep": self.steep, "axis": "rows"}
             state, facts = steps.update(self.task, self.optimizer, state, jax.random.key(self.seed + 1), batch, **settings)
             return state, facts | {"rate": self.rate(state.step - 1) * optimizers.share(state.opt)}
 

@@ -64,7 +64,7 @@ class Run:
         rate = optimizers.rates(s.schedule, **{name: rule[name] for name in ("steps", "rate", "warmup", "cooldown")})
         limits = self.kind.limits(self.model.config)
         given = {"limits": limits, "seed": s.seed, "accumulate": s.accumulate, "freeze": frozen, "frozen_dtype": dtype}
-        given["carry_rules"] = self.kind.CARRY
+        given |= {"carry_rules": self.kind.CARRY, "steep": s.steep}
         make = parallel.Program if s.parallel == "mesh" else parallel.Copies
         return make(self.task, optimizer, rate, self.kind.SHARDING, mesh(s), **given)
 

@@ -57,6 +57,7 @@ class Settings:
     patience: int = setting(
         5, "updates without a finite gradient, one after the other, that send a run back to its checkpoint", least=1, movable=True
     )
+    steep: float = setting(0.0, "gradient norm beyond which an update counts as without a finite one; 0: none", movable=True)
     skip: int = setting(0, "batches left out besides the bad ones after going back", most=2**31 - 1, movable=True)
     rollbacks: int = setting(3, "times a run may go back before it ends", movable=True)
     lower: float = setting(1.0, "what the rate is multiplied by whenever the run goes back; 1: it stays", least=1e-6, most=1)

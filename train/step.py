@@ -34,19 +34,21 @@ def start(task, optimizer, key, given: Any = None, *, freeze: str = "", frozen_d
     return State(trained, frozen, optimizer.init(trained), task.carry(carry_key), jnp.zeros((), jnp.int32))
 
 
-@functools.partial(jax.jit, static_argnames=("task", "optimizer", "freeze", "accumulate", "axis"), donate_argnames="state")
+@functools.partial(jax.jit, static_argnames=("task", "optimizer", "freeze", "accumulate", "axis", "steep"), donate_argnames="state")
 def update(
-    task, optimizer, state: State, key, batch, *, freeze: str = "", accumulate: int = 1, axis: str | None = None
+    task, optimizer, state: State, key, batch, *, freeze: str = "", accumulate: int = 1, axis: str | None = None, steep: float = 0.0
 ) -> tuple[State, dict[str, jax.Array]]:
     """The state after one batch, and loss, norm, weight and what the task tells besides; only the step goes on where they are not finite.
 
     accumulate: into how many parts the rows are cut, which are differentiated one after the other and weighed by facts["weight"].
     freeze: the regex that `start` was given.
     axis: name of the pmap axis whose members hold other rows of the same batch.
+    steep: a gradient norm beyond which the norm is told as infinite, and so the update a bad one; 0 for none.
     """
     draw = jax.random.fold_in(key, state.step)
     carry, (loss, grads, facts), weight = gradient(task, state, draw, batch, freeze=freeze, accumulate=accumulate, axis=axis)
     norm = optax.tree.norm(grads)
+    norm = jnp.where(norm > steep, jnp.inf, norm) if steep else norm
     moves, opt = optimizer.update(grads, state.opt, state.params)
     new = State(optax.apply_updates(state.params, moves), state.frozen, opt, carry, state.step + 1)
     finite = jnp.isfinite(loss) & jnp.isfinite(norm)

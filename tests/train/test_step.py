@@ -49,6 +49,15 @@ def test_a_large_gradient_moves_no_further_than_its_clip_allows():
     np.testing.assert_allclose(facts["norm"], 2e6 * np.sqrt(14), rtol=1e-6)
 
 
+def test_a_gradient_that_is_too_steep_is_told_as_infinite_and_changes_nothing():
+    task, rule = Parabola(), optimizer()
+    state = steps.start(task, rule, jax.random.key(0))
+    before = jax.device_get(state.params)
+    state, facts = steps.update(task, rule, state, jax.random.key(1), jnp.ones(()), steep=5.0)
+    assert np.isinf(facts["norm"]) and np.isfinite(facts["loss"])
+    jax.tree.map(np.testing.assert_array_equal, before, state.params)
+
+
 def test_carry_and_step_travel():
     task, rule = Parabola(), optimizer()
     state = steps.start(task, rule, jax.random.key(0))

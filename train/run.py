@@ -283,7 +283,7 @@ def export(
     """A checkpoint, by default the newest, as a flaxgen folder."""
     run, params, facts = load(folder, step)
     card = read_card(folder)
-    named = {"data", "dev", "start", "text"} & set(card["settings"])
+    named = {"data", "dev", "start", "text", "features"} & set(card["settings"])
     paths = {name: pathlib.Path(card["settings"][name]).name for name in named}  # no paths of this machine
     source = {"recipe": card["recipe"], "settings": card["settings"] | paths, "data": card["data"], "starts": card["starts"]} | facts
     how = {"dtype": dtype, "readme": readme, "force": force} | run.kind.saved(run.settings, run.model)

@@ -270,4 +270,5 @@ def ordered(settings: Settings) -> list[dataclasses.Field]:
 def _lines(settings: Settings) -> Iterator[tuple[str, str]]:
     for field in ordered(settings):
         what, choices = field.metadata["what"], field.metadata["choices"]
-        yield f"{field.name}={getattr(settings, field.name)}", what or f"one of {', '.join(choices)}"
+        listed = f"one of {', '.join(choices)}" if sum(choice not in what for choice in choices) > 1 else ""
+        yield f"{field.name}={getattr(settings, field.name)}", "; ".join(filter(None, [what, listed]))

@@ -49,11 +49,18 @@ class Flow(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     def setup(self):
+        if not self.is_initializing():
+            return
         for step, names in self._levels():
-            for name in names:
-                setattr(self, name, step.clone(parent=self, name=name))
+            image_BYXC = jnp.zeros((1, step.size, step.size, step.channels))
+            key_L = jax.random.split(self.make_rng("params"), len(names))
+            made = jax.lax.map(lambda key: step.init(key, image_BYXC, jnp.eye(step.channels)), key_L)["params"]
+            for at, name in enumerate(names):
+                self.put_variable("params", name, jax.tree.map(lambda leaf: leaf[at], made))
 
     def __call__(self, image_BYXC: Array) -> tuple[Array, Array]:
+        if self.is_initializing():  # parameters alone are wanted
+            return jnp.zeros((len(image_BYXC), self.config.dimensions)), jnp.zeros(len(image_BYXC))
         return self._code(image_BYXC, [])[:2]
 
     def fitted(self, image_BYXC: Array) -> Params:
@@ -65,18 +72,15 @@ class Flow(nn.Module):
         x_BYXC, codes, logdet_B, changed = image_BYXC.astype(jnp.float32), [], jnp.zeros(len(image_BYXC)), {}
         for level, (step, names) in enumerate(self._levels()):
             x_BYXC = images.squeeze(x_BYXC)
-            if self.is_initializing():
-                for name in names:
-                    getattr(self, name)(x_BYXC, jnp.eye(step.channels))
 
-            def along(x_BYXC, given, step=step):
+            def along(x_BYXC, given):
                 params, matrix_FC = given
                 (x_BYXC, logdet_B), variables = step.apply({"params": params}, x_BYXC, matrix_FC, mutable=mutable)
                 return x_BYXC, (logdet_B, variables.get("params"))
 
             x_BYXC, (logdet_LB, made) = _scan(along, x_BYXC, self._stacked(step, names, invertible.Mix.matrix))
             logdet_B += logdet_LB.sum(0)
-            changed |= {name: jax.tree.map(lambda leaf, at=at: leaf[at], made) for at, name in enumerate(names)}
+            changed |= {name: jax.tree.map(lambda leaf: leaf[at], made) for at, name in enumerate(names)}
             if level < len(self.config.flows) - 1:
                 x_BYXC, out_BYXC = jnp.split(x_BYXC, 2, axis=-1)
                 codes.append(out_BYXC)
@@ -92,7 +96,7 @@ class Flow(nn.Module):
             if level < len(sizes) - 1:
                 x_BYXC = jnp.concatenate([x_BYXC, codes.pop()], axis=-1)
 
-            def back(x_BYXC, given, step=step):
+            def back(x_BYXC, given):
                 params, undone_FC = given
                 return step.apply({"params": params}, x_BYXC, undone_FC, method=Step.inverse), None
 

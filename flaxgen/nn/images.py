@@ -10,16 +10,17 @@ from flaxgen.protocols import Array
 @jax.custom_vjp
 def conv(x_BYXC: Array, kernel_YXCF: Array) -> Array:
     """The convolution of stride 1 that keeps height and width, zeros beyond the edges; the kernel (height, width, in, out), odd sizes."""
+    rows, height, width, _ = x_BYXC.shape
     tall, wide, channels, filters = kernel_YXCF.shape
-    products = x_BYXC.shape[0] * x_BYXC.shape[1] * x_BYXC.shape[2] * channels * filters  # of one tap
-    # With fewer products XLA's own convolution is as fast on a CPU, and compiles sooner.
-    if x_BYXC.dtype != jnp.float32 or kernel_YXCF.dtype != jnp.float32 or channels < 16 or products < 2**20:
+    # With fewer products of one tap XLA's own convolution is as fast on a CPU, and compiles sooner.
+    small = channels < 16 or rows * height * width * channels * filters < 2**20
+    if small or x_BYXC.dtype != jnp.float32 or kernel_YXCF.dtype != jnp.float32:
         return _direct(x_BYXC, kernel_YXCF)
     if filters < 16:
         return jax.lax.platform_dependent(x_BYXC, kernel_YXCF, cpu=_narrow, default=_direct)
-    if (tall, wide) != (3, 3):
-        return _direct(x_BYXC, kernel_YXCF)
-    return jax.lax.platform_dependent(x_BYXC, kernel_YXCF, cpu=winograd.conv, default=_direct)
+    if (tall, wide) == (3, 3) and winograd.share(height, width) < 0.7:
+        return jax.lax.platform_dependent(x_BYXC, kernel_YXCF, cpu=winograd.conv, default=_direct)
+    return _direct(x_BYXC, kernel_YXCF)
 
 
 def _direct(x_BYXC, kernel_YXCF):

@@ -34,6 +34,11 @@ def conv(x_BYXC: Array, kernel_YXCF: Array) -> Array:
     return y_BYXF.reshape(rows, 2 * down, 2 * right, kernel_YXCF.shape[-1])[:, :height, :width]
 
 
+def share(height: int, width: int) -> float:
+    """Products of `conv` for one of a direct convolution: 4 / 9 where both sides are even, more where squares hang over the edges."""
+    return 16 * -(-height // 2) * -(-width // 2) / (9 * height * width)
+
+
 def _inputs(d: list[Array]) -> list[Array]:
     return [d[0] - d[2], d[1] + d[2], d[2] - d[1], d[1] - d[3]]
 

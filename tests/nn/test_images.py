@@ -57,6 +57,7 @@ def test_a_convolution_and_both_its_gradients_are_right(shape, size):
 def test_the_quick_way_is_taken_where_it_pays_and_gives_second_derivatives():
     x_BYXC, kernel_YXCF = drawn(3, 19, 20, 31), drawn(3, 3, 31, 30)
     quick, plain = (jax.jit(images.conv).lower(x_BYXC[:rows], kernel_YXCF).as_text() for rows in (3, 1))
+    assert winograd.share(4, 6) == 4 / 9 < winograd.share(7, 7) < winograd.share(3, 3)
     if jax.default_backend() == "cpu":
         assert "stablehlo.convolution" not in quick and "stablehlo.convolution" in plain
 

@@ -135,7 +135,7 @@ def cost(s: Energy, sizes: Config, fixed: int) -> tuple[int, str]:
 
 def sampling(s: Energy) -> Sampling:
     """How images are drawn of what is trained."""
-    return Sampling(s.drawn, s.step, s.noise, s.bound, s.chain, classes=tuple(filter(None, s.names.split("|"))))
+    return Sampling(s.drawn, s.stride or s.step, s.noise, s.bound, s.chain, classes=tuple(filter(None, s.names.split("|"))))
 
 
 def saved(s: Energy, model: beginning.Model) -> dict:

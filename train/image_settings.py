@@ -69,6 +69,7 @@ class Energy(Pictures):
     lower: float = setting(0.5, "what the rate is multiplied by whenever the run goes back; 1: it stays", least=1e-6, most=1)
     # watching
     drawn: int = setting(100, "moves from noise to an image at each look, and by who paints with the model", least=1, movable=True)
+    stride: float = setting(0.0, "step of these moves; 0: that of training", movable=True)
     features: str = setting(
         "", "a folder of the recipe classifier: how far samples are from dev= is logged, the nearest are kept", movable=True
     )

@@ -44,7 +44,7 @@ def energy_imagenet32(size: str = "full") -> Energy:
 
 
 def flow_digits(size: str = "full") -> Flow:
-    """A matrix-exponential flow on scikit-learn's 8 × 8 digits of 16 levels, for two minutes of two cores; larger ones learn it by heart."""
+    """A matrix-exponential flow on scikit-learn's 8 × 8 digits of 16 levels, for minutes of two cores; a larger one learns by heart."""
     full = Flow(
         data="digits", dev="digits", flows="4 2 2", hidden=16, blocks=1, bits=4, batch=64, steps=1500, optimizer="adamax", rate=1e-2,
         schedule="wsd", warmup=75, cooldown=500, decay=0.0, clip=0.0, ema=0.99, every=250, look=75, **GUARD,

@@ -98,7 +98,7 @@ def draw(path: pathlib.Path, curves: dict) -> None:
             colour = line.get_color()
     axes.set(xlabel="updates", ylabel="bits per dimension, held out")
     low = min(bits for found in curves.values() for curve in found for _, bits in curve)
-    axes.set_ylim(low - 0.1, low + 2.5)
+    axes.set_ylim(low - 0.05, low + 1)
     axes.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=110)

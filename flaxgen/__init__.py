@@ -29,9 +29,12 @@ _HOME = {
     "stream": "flaxgen.loop",
 }
 _ROOMS = (
+    "acyclic",
     "chains",
     "couplets",
+    "energies",
     "errors",
+    "features",
     "gallery",
     "measure",
     "models",

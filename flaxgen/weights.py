@@ -182,9 +182,7 @@ def _check_dtype(dtype) -> None:
 
 def _check_rounded(config, dtype: Dtype | None) -> None:
     if dtype == "int8" and not hasattr(config, "vocab"):
-        raise ValueError(
-            f'dtype="int8" rounds language models; the architecture {config.architecture!r} wants float32 or bfloat16'
-        )
+        raise ValueError(f'dtype="int8" rounds language models; the architecture {config.architecture!r} wants float32 or bfloat16')
 
 
 def load_text(folder, card: dict):

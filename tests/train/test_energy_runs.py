@@ -13,7 +13,18 @@ from flaxgen import drawing
 from train import __main__ as command
 from train import energy, image_recipes, loop, recipes, run
 
-SMALL = {"pad": "0", "stem": "3", "squeeze": "1", "filters": "4-", "moves": "2", "drawn": "2", "buffer": "16", "batch": "4", "shown": "3"}
+SMALL = {
+    "pad": "0",
+    "stem": "3",
+    "squeeze": "1",
+    "filters": "4-",
+    "moves": "2",
+    "drawn": "2",
+    "stride": "7",
+    "buffer": "16",
+    "batch": "4",
+    "shown": "3",
+}
 BRIEF = {"note": "1", "every": "4", "look": "4", "warmup": "1", "cooldown": "2", "names": "a|b|c"}
 
 
@@ -83,7 +94,7 @@ def test_an_exported_run_paints_as_the_settings_say(whole, tmp_path):
     run.export(whole, tmp_path / "model")
     card = flaxgen.weights.describe(tmp_path / "model")
     said = drawing.of(card)
-    assert (said.moves, said.step, said.noise, said.clip, said.kind, said.classes) == (2, 10.0, 0.005, 0.01, "published", ("a", "b", "c"))
+    assert (said.moves, said.step, said.noise, said.clip, said.kind, said.classes) == (2, 7.0, 0.005, 0.01, "published", ("a", "b", "c"))
     assert card["source"]["recipe"] == "energy-fashion" and card["source"]["settings"]["data"] == "a.npz" and card["text"] is None
     model, params, text = flaxgen.load(tmp_path / "model")
     assert text is None and model.apply(params, np.zeros((1, 6, 6, 1)), np.asarray([1])).shape == (1,)

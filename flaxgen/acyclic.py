@@ -22,6 +22,7 @@ def h(w_DD: Array) -> Array:
     return h_and_slope(w_DD)[0]
 
 
+@jax.jit
 def h_and_slope(w_DD: Array) -> tuple[Array, Array]:
     """h and its gradient exp(W o W)' o 2 W.
 
@@ -67,7 +68,7 @@ def learn(
             while weight < 1e16:
                 loss = functools.partial(_loss, moment_DD=moment_DD, penalty=penalty, weight=weight, multiplier=multiplier)
                 found = scipy.optimize.minimize(loss, parts, method="L-BFGS-B", jac=True, bounds=bounds).x
-                left = float(_h(_joined(found, size))[0])
+                left = float(h_and_slope(_joined(found, size))[0])
                 if left <= 0.25 * cycles:
                     break
                 weight *= 10
@@ -99,6 +100,8 @@ def samples(seed: int, w_DD: np.ndarray, rows: int) -> np.ndarray:
     w_DD = _graph("w", w_DD)
     if not is_acyclic(w_DD):
         raise ValueError("w has a cycle: want a graph without one, whose nodes can be drawn one after the other")
+    if rows < 1:
+        raise ValueError(f"rows={rows}: want at least 1")
     noise_BD = np.random.default_rng(seed).normal(size=(rows, len(w_DD)))
     return np.linalg.solve((np.eye(len(w_DD)) - w_DD).T, noise_BD.T).T
 
@@ -150,9 +153,6 @@ def _lagrangian(parts: Array, moment_DD: Array, penalty: float, weight: float, m
     loss = 0.5 * (rest_DD * pull_DD).sum() + 0.5 * weight * cycles**2 + multiplier * cycles + penalty * parts.sum()
     smooth = ((weight * cycles + multiplier) * slope_DD - pull_DD).ravel()
     return loss, jnp.concatenate([penalty + smooth, penalty - smooth])
-
-
-_h = jax.jit(h_and_slope)
 
 
 def _joined(parts: Array, size: int) -> Array:

@@ -53,7 +53,7 @@ def _followed(a_DD: Array, high: Array) -> tuple[Array, Array, Array]:
 
 
 def _rounding(a_DD: Array) -> Array:
-    """Of a sum of D products, against the sum of their magnitudes: certain up to D = 16, and but for one in a thousand million beyond."""
+    """Of a sum of D products, against the sum of their magnitudes: certain up to D = 16, likely beyond."""
     size = a_DD.shape[-1]
     return (min(size, 4 * size**0.5) + 2) * jnp.finfo(a_DD.dtype).eps / 2
 

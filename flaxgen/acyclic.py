@@ -49,7 +49,7 @@ def learn(
 
     Least squares, and `penalty` times the sum of magnitudes, under h(W) = 0 by the augmented Lagrangian: L-BFGS-B, the weight of h^2 ten
     times as large while h does not fall to a quarter, until h is at most `tolerance`. Edges lighter than `threshold` are dropped at last.
-    Computed in float64, whatever the default: float32 ends the line search early. `watch` is told the round, h, and the weight of h^2.
+    Computed in float64, whatever the default, since h falls to 1e-8. `watch` is told the round, h, and the weight of h^2.
     """
     x_BD = _table(x_BD)
     for name, value in (("penalty", penalty), ("threshold", threshold), ("tolerance", tolerance)):

@@ -49,7 +49,7 @@ class Block(nn.Module):
         gain = picked("gain", nn.initializers.ones, self.filters)
         if c.classes:
             gain += self.param("shared_gain", nn.initializers.zeros, (self.filters,))[None]
-        h_BYXF *= jnp.broadcast_to(gain, (len(x_BYXC), self.filters))[:, None, None]
+        h_BYXF = images.gain(h_BYXF, gain)
         bypass_BYXF = Conv(self.filters, first, name="bypass")(x_BYXC) if self.filters != x_BYXC.shape[-1] else x_BYXC
         out_BYXF = h_BYXF + bypass_BYXF
         return activate(images.mean_pool(out_BYXF) if self.change == "down" else out_BYXF, c.activation)
@@ -90,4 +90,4 @@ class Energy(nn.Module):
         return blocks.Dense(1, (2 / (1 + sum_BF.shape[-1])) ** 0.5, name="out")(sum_BF[:, None])[:, 0, 0]
 
 
-SHARDING = ((r".*/kernel", PartitionSpec()), (r".*", PartitionSpec()))
+SHARDING = ((r".*", PartitionSpec()),)

@@ -94,7 +94,8 @@ def _is_block(block) -> bool:
 def published(name: Literal["32", "32-large", "32-wider"], *, classes: int = 0, filters: int | None = None, channels: int = 3) -> Config:
     """The networks of ebm_code_release for 32 by 32 images: ResNet32, ResNet32Large and ResNet32Wider.
 
-    filters: 128, 128 and 256 where none are given (Wider: 192 on CIFAR-10, 256 on ImageNet).
+    filters: of the first blocks, 128, 128 and 256 where none are given (Wider: 192 on CIFAR-10, 256 on ImageNet). Dropout is Large's alone:
+    Wider has a place for it that train.py leaves switched off.
     """
     if name not in ("32", "32-large", "32-wider"):
         raise ValueError(f"network {name!r}: wanted one of 32, 32-large, 32-wider")
@@ -104,5 +105,6 @@ def published(name: Literal["32", "32-large", "32-wider"], *, classes: int = 0, 
         return Config(32, channels, f, blocks, classes=classes)
     blocks = ((f, "down"), (f, "same"), (f, "same"), (2 * f, "down"), (2 * f, "same"), (2 * f, "same"))
     blocks += ((4 * f, "down"), (4 * f, "same"), (4 * f, "same"))
-    large = name == "32-large"
-    return Config(32, channels, f if large else 128, blocks, classes=classes, dropout=0.5, last="same" if large and classes else "relu")
+    if name == "32-wider":
+        return Config(32, channels, 128, blocks, classes=classes)
+    return Config(32, channels, f, blocks, classes=classes, dropout=0.5, last="same" if classes else "relu")

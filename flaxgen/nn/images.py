@@ -77,5 +77,14 @@ def unsqueeze(x_BYXC: Array, factor: int = 2) -> Array:
 
 
 def bias(x_BYXC: Array, bias: Array) -> Array:
-    """x + bias, the bias of shape (C,) for all rows or (B, C) for each."""
-    return x_BYXC + jnp.broadcast_to(bias, (len(x_BYXC), bias.shape[-1]))[:, None, None]
+    """x + bias in the type of x, the bias of shape (C,) for all rows or (B, C) for each."""
+    return x_BYXC + _by_row(bias, x_BYXC)
+
+
+def gain(x_BYXC: Array, gain: Array) -> Array:
+    """x times a gain, as `bias` adds."""
+    return x_BYXC * _by_row(gain, x_BYXC)
+
+
+def _by_row(numbers: Array, x_BYXC: Array) -> Array:
+    return jnp.broadcast_to(numbers.astype(x_BYXC.dtype), (len(x_BYXC), numbers.shape[-1]))[:, None, None]

@@ -86,6 +86,8 @@ def test_bfloat16_stays_finite_and_near():
     params, given = init(4), batch(3)
     near = classification.Classification(TASK.model, dtype="bfloat16").nats(params, given)
     np.testing.assert_allclose(near, TASK.nats(params, given), atol=0.05)
+    convolution, x_BYXC = classifier.Convolution(3, True), jnp.ones((1, 7, 7, 2), jnp.bfloat16)
+    assert convolution.apply({"params": params["params"]["block_00"]}, x_BYXC).dtype == jnp.bfloat16
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,7 @@ def test_the_published_networks_have_their_filters(name, classes, count):
     filters = 256 if name == "32-wider" else 128
     assert config.blocks[0] == (filters, "down") and config.stem == 128
     assert config.blocks[-1] == ((2 if name == "32" else 4) * filters, "same")
+    assert config.dropout == (0.5 if name == "32-large" else 0)
 
 
 def test_a_second_convolution_begins_at_nothing_and_all_others_are_normalised():
@@ -97,6 +98,17 @@ def test_a_second_convolution_begins_at_nothing_and_all_others_are_normalised():
     params = weights.flatten(made.init(jax.random.key(0), jnp.zeros((1, 10, 10, 2))))
     assert float(jnp.abs(params["block_00/conv_1/kernel"]).max()) < 1e-9
     assert dataclasses.replace(SMALL, norm="none").normalised() == {}
+
+
+def test_bfloat16_goes_through_all_blocks_and_the_energy_is_float32_and_near():
+    config = dataclasses.replace(SMALL, classes=4)
+    made, params = model(config)
+    label_B, block = np.array([3, 1]), energy.Block(config, 5, "down")
+    x_BYXC = jnp.ones((2, 5, 5, 3), jnp.bfloat16)
+    assert block.apply({"params": params["params"]["block_00"]}, x_BYXC, label_B, None).dtype == jnp.bfloat16
+    near_B = energy.Energy(config, jnp.bfloat16).apply(params, images(config), label_B)
+    assert near_B.dtype == jnp.float32
+    np.testing.assert_allclose(near_B, made.apply(params, images(config), label_B), rtol=0.05)
 
 
 def test_dropout_is_drawn_by_the_rows_own_keys():

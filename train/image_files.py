@@ -1,10 +1,12 @@
 """Images and their labels out of the files of known data sets: idx, CIFAR's binary batches, NumPy's archives, scikit-learn's digits."""
 
+import contextlib
 import gzip
 import math
 import pathlib
 import re
-from typing import Literal
+import zlib
+from typing import Any, Literal
 
 import numpy as np
 
@@ -18,6 +20,8 @@ PATTERNS = {  # of other files, several of one part
     "test": ("test_batch.bin", "val_data.npz"),
 }
 IMAGES, LABELS = ("x", "image", "images", "data"), ("y", "label", "labels")
+CLASSES = 2**16  # more are no labels; a model has rows for each
+DEFLATED = 1032  # bytes that one byte of a gzipped file can stand for
 ADVICE = (
     "give data=FOLDER of idx files (train-images-idx3-ubyte[.gz] …, as of MNIST or Fashion-MNIST), of CIFAR-10's data_batch_*.bin or of "
     "ImageNet32's train_data_batch_*.npz; data=FILE.npz with x and y, data=FILE.npy, or data=digits for scikit-learn's"
@@ -36,7 +40,7 @@ def read(words: str, part: Part) -> Found:
     if path.suffix == ".npz":
         return archive(path, part)
     if path.suffix == ".npy":
-        return shaped(path, opened(path, mmap_mode="r")), None
+        return shaped(path, opened(path, np.ndarray, path, mmap_mode="r")), None
     if path.suffix == ".bin":
         return cifar(path)
     return idx_pair(path)
@@ -73,23 +77,30 @@ def idx_pair(path: pathlib.Path) -> Found:
         raise ValueError(f"{path}: {image.ndim} axes, wanted 3 (images, rows, columns); name the file of the images")
     name = path.name.removesuffix(".gz").replace("images-idx3", "labels-idx1")
     beside = [path.with_name(other) for other in (name, f"{name}.gz") if path.with_name(other).is_file()]
-    label = idx(beside[0]).astype(np.int32) if beside and "labels" in name else None
+    label = idx(beside[0]) if beside and "labels" in name else None
     return image[..., None], counted(path, image, label)
 
 
 def idx(path: pathlib.Path) -> np.ndarray:
-    """The uint8 array of an idx file (LeCun's MNIST format), gzipped by its name."""
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+    """The uint8 array of an idx file (LeCun's MNIST format), gzipped by its name; of more bytes than its header tells one is read."""
+    zipped = path.suffix == ".gz"
+    most = path.stat().st_size * (DEFLATED if zipped else 1)
+    with (gzip.open if zipped else open)(path, "rb") as file:
         try:
-            raw = file.read()
-        except (EOFError, OSError) as error:
+            head = file.read(4)
+            axes = head[3] if len(head) == 4 and head[:3] == b"\0\0\x08" else 0
+            sizes = file.read(4 * axes)
+            shape = tuple(int(size) for size in np.frombuffer(sizes[: len(sizes) // 4 * 4], ">u4"))
+            raw = file.read(min(math.prod(shape), most) + 1)
+        except (EOFError, OSError, zlib.error) as error:
             raise ValueError(f"{path}: {error}; fetch the file again") from None
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08" or not 1 <= raw[3] <= 4 or len(raw) < 4 + 4 * raw[3]:
-        raise ValueError(f"{path}: begins with {raw[:4].hex() or 'nothing'}, wanted 000008 and the number of axes; this is no idx file")
-    shape = tuple(int(size) for size in np.frombuffer(raw, ">u4", raw[3], 4))
-    if len(raw) != 4 + 4 * raw[3] + math.prod(shape):
-        raise ValueError(f"{path}: {len(raw):,} bytes, wanted {4 + 4 * raw[3] + math.prod(shape):,} for {shape}; fetch the file again")
-    return np.frombuffer(raw, np.uint8, offset=4 + 4 * raw[3]).reshape(shape)
+    if not 1 <= axes <= 4 or len(shape) < axes:
+        raise ValueError(f"{path}: begins with {head.hex() or 'nothing'}, wanted 000008 and the number of axes; this is no idx file")
+    start, count = 4 + 4 * axes, math.prod(shape)
+    if len(raw) != count:
+        found = "more" if len(raw) > count else f"{start + len(raw):,}"
+        raise ValueError(f"{path}: {found} bytes, wanted {start + count:,} for {shape}; fetch the file again")
+    return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 def cifar(path: pathlib.Path) -> Found:
@@ -98,38 +109,53 @@ def cifar(path: pathlib.Path) -> Found:
     if not raw.size or raw.size % 3073:
         raise ValueError(f"{path}: {raw.size:,} bytes, wanted rows of 3,073; give CIFAR-10's binary version")
     row_N = raw.reshape(-1, 3073)
+    if row_N[:, 0].max() > 9:
+        raise ValueError(f"{path}: labels up to {row_N[:, 0].max()}, wanted 0 to 9; give CIFAR-10's binary version")
     return planar(row_N[:, 1:]), row_N[:, 0].astype(np.int32)
 
 
 def archive(path: pathlib.Path, part: Part) -> Found:
     """x and y of an .npz (or x_train … x_test, or ImageNet32's data and labels, whose labels begin at 1)."""
-    with opened(path) as found:
+    with open(path, "rb") as file:  # which np.load leaves open where it fails
+        found = opened(path, np.lib.npyio.NpzFile, file)
         names = set(found.files)
         name = next((n for n in (f"x_{part}", *IMAGES) if n in names), None)
         if name is None:
             raise ValueError(f"{path} holds {', '.join(sorted(names)) or 'nothing'}; wanted images as {', '.join(IMAGES)}")
-        image = shaped(path, found[name])
         other = next((n for n in (f"y_{part}", *LABELS) if n in names), None)
-        label = None if other is None else np.asarray(found[other]).reshape(-1)
+        with told(path):
+            image, label = found[name], None if other is None else found[other].reshape(-1)
+    image = shaped(path, image)
     if label is not None and label.dtype.kind not in "iu":
         raise ValueError(f"{path}: labels of {label.dtype}, wanted whole numbers")
     if label is not None and name == "data":
-        label = label.astype(np.int32) - 1
-    return image, counted(path, image, None if label is None else label.astype(np.int32))
+        label = label.astype(np.int64) - 1
+    return image, counted(path, image, label)
 
 
-def opened(path: pathlib.Path, **how):
+def opened(path: pathlib.Path, kind: type, source: Any, **how) -> Any:
+    """What np.load gives, of that kind: an array that a .npy holds, or the archive of a .npz. source: the path, or the open file."""
+    with told(path):
+        found = np.load(source, allow_pickle=False, **how)
+    if not isinstance(found, kind):
+        raise ValueError(f"{path}: holds a {type(found).__name__}; name files of one array .npy, archives of several .npz")
+    return found
+
+
+@contextlib.contextmanager
+def told(path: pathlib.Path):
+    """What NumPy raises where a file is damaged, as a ValueError that names it."""
     try:
-        return np.load(path, allow_pickle=False, **how)
-    except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{path}: {error}; wanted NumPy's own format, without pickles") from None
+        yield
+    except Exception as error:  # tokenize.TokenError, zlib.error and BadZipFile among others
+        raise ValueError(f"{path}: {error}; wanted NumPy's own format, whole and without pickles") from None
 
 
 def shaped(path: pathlib.Path, array: np.ndarray) -> np.ndarray:
     """uint8 images with their axis of channels: of (N, Y, X), (N, Y, X, C), or of rows of 3 × S × S."""
     if array.dtype != np.uint8:
         raise ValueError(f"{path}: images of {array.dtype}, wanted uint8 from 0 to 255")
-    if array.ndim == 2 and math.isqrt(array.shape[1] // 3) ** 2 * 3 == array.shape[1]:
+    if array.ndim == 2 and 0 < math.isqrt(array.shape[1] // 3) ** 2 * 3 == array.shape[1]:
         return planar(array)
     array = array[..., None] if array.ndim == 3 else array
     if array.ndim != 4 or not 1 <= array.shape[3] <= 4:
@@ -144,6 +170,11 @@ def planar(row_ND: np.ndarray) -> np.ndarray:
 
 
 def counted(path: pathlib.Path, image: np.ndarray, label: np.ndarray | None) -> np.ndarray | None:
-    if label is not None and (len(label) != len(image) or label.min(initial=0) < 0):
-        raise ValueError(f"{path}: {len(image):,} images and {len(label):,} labels from {label.min(initial=0)}; wanted one each, from 0 up")
-    return label
+    """int32 labels, one for each image."""
+    if label is None:
+        return None
+    low, high = int(label.min(initial=0)), int(label.max(initial=0))
+    if label.shape != image.shape[:1] or low < 0 or high >= CLASSES:
+        found = f"{len(image):,} images and labels of the shape {label.shape} from {low} to {high}"
+        raise ValueError(f"{path}: {found}; wanted one each, from 0 to at most {CLASSES - 1:,}")
+    return label.astype(np.int32)

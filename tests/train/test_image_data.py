@@ -110,7 +110,10 @@ def test_parts_hold_every_image_once_and_mark_what_fills_up(folder):
         ("train-images-idx3-ubyte", bytes([0, 0, 8, 3, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 2, 1]), r"17 bytes, wanted 20 for \(1, 2, 2\)"),
         ("train-images-idx3-ubyte", bytes([0, 0, 8, 1, 0, 0, 0, 1, 9]), "1 axes, wanted 3"),
         ("train-images-idx3-ubyte.gz", b"no gzip", "fetch the file again"),
+        ("train-images-idx3-ubyte", bytes([0, 0, 8, 3, *[255] * 12]), r"16 bytes, wanted [\d,]+ for \(4294967295, "),
+        ("train-images-idx3-ubyte.gz", gzip.compress(bytes([0, 0, 8, 3, *[0, 0, 0, 1] * 3, 5, 6])), "more bytes, wanted 17 for"),
         ("data_batch_1.bin", b"12345", "wanted rows of 3,073"),
+        ("data_batch_1.bin", bytes([10] * 3073), "labels up to 10, wanted 0 to 9"),
         ("train_data_batch_1.npz", b"12345", "wanted NumPy's own format"),
     ],
 )
@@ -120,16 +123,53 @@ def test_a_file_that_is_damaged_is_refused_by_name(tmp_path, name, raw, wanted):
         images.build(str(tmp_path))
 
 
+def test_whatever_damage_a_file_has_it_is_refused_in_words_or_read(tmp_path, drawn):
+    """400 files cut or with some bytes changed; the checksums of archives and of gzip find each such change."""
+    image, label = drawn[0].astype(np.uint8), drawn[1].astype(np.uint8)
+    idx(tmp_path / "a-images-idx3", image)
+    idx(tmp_path / "b-images-idx3.gz", image)
+    np.save(tmp_path / "c.npy", image)
+    np.savez(tmp_path / "d.npz", x=image, y=label)
+    np.savez_compressed(tmp_path / "e.npz", x=image, y=label)
+    draw, read = np.random.default_rng(0), 0
+    for path in sorted(tmp_path.iterdir()):
+        whole = path.read_bytes()
+        for number in range(80):
+            raw = bytearray(whole[: draw.integers(len(whole))] if number % 2 else whole)
+            for place in draw.integers(len(raw), size=0 if number % 2 else 3):
+                raw[place] ^= int(draw.integers(1, 256))
+            path.write_bytes(raw)
+            try:
+                found = images.build(str(path))
+            except ValueError as error:
+                assert str(path) in str(error)
+            else:
+                read += 1
+                assert found.image_NYXC.dtype == np.uint8 and (path.name[0] in "ac" or np.array_equal(found.image_NYXC[..., 0], image))
+    assert read < 100
+
+
+def test_an_array_and_an_archive_go_by_their_own_endings(tmp_path, drawn):
+    np.save(tmp_path / "a.npy", drawn[0].astype(np.uint8))
+    np.savez(tmp_path / "b.npz", x=drawn[0].astype(np.uint8))
+    for name, other in (("a.npy", "a.npz"), ("b.npz", "b.npy")):
+        (tmp_path / name).rename(tmp_path / other)
+        with pytest.raises(ValueError, match=r"name files of one array \.npy, archives of several \.npz"):
+            images.build(str(tmp_path / other))
+
+
 def test_what_is_no_image_says_what_is_wanted(tmp_path, drawn):
     image, label = drawn
     np.savez(tmp_path / "floats.npz", x=image.astype(np.float32))
     np.savez(tmp_path / "names.npz", z=image.astype(np.uint8))
     np.savez(tmp_path / "few.npz", x=image.astype(np.uint8), y=label[:3])
+    np.savez(tmp_path / "many.npz", x=image.astype(np.uint8), y=np.linspace(0, 70_000, 11).astype(int))
     np.savez(tmp_path / "flat.npz", x=image.astype(np.uint8).reshape(11, 35))
     for words, wanted in [
         ("floats.npz", "images of float32, wanted uint8"),
         ("names.npz", "holds z; wanted images as x"),
-        ("few.npz", "11 images and 3 labels"),
+        ("few.npz", r"11 images and labels of the shape \(3,\)"),
+        ("many.npz", "from 0 to 70000; wanted one each, from 0 to at most 65,535"),
         ("flat.npz", r"images of the shape \(11, 35\)"),
         ("nothing", "no images at .*nothing; give data=FOLDER"),
         ("", "holds no images of the part train"),

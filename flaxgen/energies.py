@@ -48,4 +48,4 @@ def total(*models: Any) -> Sum:
 
 def mean(*models: Any) -> Sum:
     """The ensemble of models of one density, which sampling smooths."""
-    return Sum(models, (1 / len(models),) * len(models))
+    return Sum(models, tuple(1 / len(models) for _ in models))

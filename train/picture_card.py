@@ -90,11 +90,11 @@ def score(kind: str, model: Any, drawn_NYXC: np.ndarray, learnt: images.Images, 
     sides = {name: (part.image_NYXC[:count], None if part.label_N is None else part.label_N[:count]) for name, part in told}
     for name, (image_NYXC, label_N) in (sides | {"uniform noise": (noise_NYXC, None)}).items():
         scores["means"][name] = round(float(mean(kind, model, image_NYXC, label_N)), 4)
-    try:
-        measured = features.bundled()
-        reference = features.gaussian(measured, held_out.image_NYXC[:count])
-    except ValueError:  # images of another size than the bundled classifier reads
+    measured = features.bundled()
+    sizes = measured.model.config
+    if drawn_NYXC.shape[1:] != (sizes.size, sizes.size, sizes.channels):  # which the bundled classifier does not read
         return scores
+    reference = features.gaussian(measured, held_out.image_NYXC[:count])
     for name, image_NYXC in {
         "images learnt from": sides["images learnt from"][0],
         "samples": drawn_NYXC,

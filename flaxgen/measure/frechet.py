@@ -45,10 +45,15 @@ class Gaussian:
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Gaussian":
         """From a .npz file of arrays mu and sigma, as pytorch-fid and others publish of data sets."""
-        with np.load(path, allow_pickle=False) as file:
-            if not {"mu", "sigma"} <= set(file):
-                raise ValueError(f"{path} holds {', '.join(file) or 'nothing'}; wanted the arrays mu and sigma")
-            return cls(file["mu"].astype(np.float64), file["sigma"].astype(np.float64))
+        with open(path, "rb") as source:
+            try:
+                file = np.load(source, allow_pickle=False)
+                found = {name: file[name] for name in file} if isinstance(file, np.lib.npyio.NpzFile) else {}
+            except Exception as error:  # of a damaged archive NumPy raises zlib.error, BadZipFile and others
+                raise ValueError(f"{path}: {error}; wanted a whole .npz file without pickles") from None
+        if not {"mu", "sigma"} <= set(found):
+            raise ValueError(f"{path} holds {', '.join(found) or 'no archive of arrays'}; wanted the arrays mu and sigma")
+        return cls(found["mu"].astype(np.float64), found["sigma"].astype(np.float64))
 
     def save(self, path: str | os.PathLike) -> None:
         np.savez(path, mu=self.mean_D, sigma=self.covariance_DD)

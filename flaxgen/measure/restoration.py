@@ -15,7 +15,7 @@ def psnr(image_NYXC: np.ndarray, truth_NYXC: np.ndarray, where_NYX: np.ndarray |
     if where_NYX is not None:
         if np.shape(where_NYX) != image.shape[:3] or np.asarray(where_NYX).dtype != bool:
             raise ValueError(f"where is {np.asarray(where_NYX).dtype} {np.shape(where_NYX)}; wanted bool of shape {image.shape[:3]}")
-        square_NYXC = square_NYXC[where_NYX]
+        square_NYXC = square_NYXC[np.asarray(where_NYX)]
     if not square_NYXC.size:
         raise ValueError("no pixel to compare; wanted at least one")
     error = square_NYXC.mean()
@@ -24,6 +24,9 @@ def psnr(image_NYXC: np.ndarray, truth_NYXC: np.ndarray, where_NYX: np.ndarray |
 
 def salted(image_NYXC: np.ndarray, share: float, seed: int) -> np.ndarray:
     """The pictures with this share of their pixels black or white, evenly (salt and pepper); every picture has its own."""
+    image_NYXC = np.asarray(image_NYXC)
+    if image_NYXC.ndim != 4 or image_NYXC.dtype != np.uint8:
+        raise ValueError(f"pictures of {image_NYXC.dtype} {image_NYXC.shape}; wanted uint8 of shape (N, Y, X, C)")
     if not 0 <= share <= 1:
         raise ValueError(f"share={share}: wanted a share of the pixels from 0 to 1")
     noise = np.random.default_rng(seed)

@@ -143,3 +143,6 @@ def test_unknown_kinds_and_empty_bounds_are_refused():
         langevin.Langevin(energies.Single(Bowl()), bounds=(1.0, 1.0))
     with pytest.raises(ValueError, match="2 models with 1 weights"):
         energies.Sum((Bowl(), Bowl()), (1.0,))
+    for join in (energies.total, energies.mean):
+        with pytest.raises(ValueError, match="0 models with 0 weights"):
+            join()

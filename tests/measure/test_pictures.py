@@ -67,6 +67,14 @@ def test_statistics_go_through_the_files_of_others(tmp_path):
     np.savez(tmp_path / "other.npz", x=np.zeros(3))
     with pytest.raises(ValueError, match=r"other.npz holds x; wanted the arrays mu and sigma"):
         frechet.Gaussian.load(tmp_path / "other.npz")
+    np.save(tmp_path / "mu.npy", made.mean_D)
+    with pytest.raises(ValueError, match=r"mu.npy holds no archive of arrays"):
+        frechet.Gaussian.load(tmp_path / "mu.npy")
+    raw = (tmp_path / "stats.npz").read_bytes()
+    for damaged in (raw[:-30], raw.replace(b"NUMPY", b"PUMPY"), b""):
+        (tmp_path / "stats.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"stats.npz: .*wanted a whole .npz file"):
+            frechet.Gaussian.load(tmp_path / "stats.npz")
 
 
 def test_what_is_no_set_of_features_is_refused():
@@ -124,3 +132,5 @@ def test_salt_and_pepper_changes_the_share_of_pixels_that_was_asked_for():
     changed = (noisy != gray).any(axis=-1)
     assert abs(changed.mean() - 0.25) < 0.02 and set(np.unique(noisy)) == {0, 128, 255}
     assert ((noisy[..., 0] == noisy[..., 1]).all()) and np.array_equal(noisy, restoration.salted(gray, 0.25, seed=3))
+    with pytest.raises(ValueError, match="pictures of float64"):
+        restoration.salted(gray / 255, 0.25, seed=3)

@@ -65,7 +65,8 @@ def test_divergence_on_a_grid_is_that_of_the_sums():
     empty = density.log_probs(np.array([0.0, np.inf]))
     assert density.kl(empty, density.log_probs(np.zeros(2))) == pytest.approx(np.log(2))
     assert density.kl(density.log_probs(np.zeros(2)), empty) == np.inf
-    with pytest.raises(ValueError, match="1 NaN"):
-        density.log_probs(np.array([np.nan, 0.0]))
+    for energy in ([np.nan, 0.0], [np.inf, np.inf], [-np.inf, 0.0], []):
+        with pytest.raises(ValueError, match=f"with {np.isnan(energy).sum()} NaN"):
+            density.log_probs(np.array(energy))
     with pytest.raises(ValueError, match="wanted one grid for both"):
         density.kl(one, other[:2])

@@ -41,10 +41,14 @@ def add(buffer: Buffer, image_BYXC: Array, label_B: Array | None = None) -> Buff
 def draw(buffer: Buffer, key_B: Array, fresh: float, label_B: Array | None = None) -> tuple[Array, Array | None, Array]:
     """(image_BYXC in [0, 1], label_B, fresh_B): for each key an image of the buffer, with replacement, or noise, with chance `fresh`.
 
-    Noise is uniform; while the buffer holds no more images than rows are asked for, all rows are. An image v of the buffer comes back as
-    v/256 + U(0, 1/256), with its label where labels are kept; others have the label given.
+    Noise is uniform; while the buffer holds no more images than rows are asked for, all rows are, and a buffer without room for more is an
+    error. An image v of the buffer comes back as v/256 + U(0, 1/256), with its label where labels are kept; others have the label given.
     """
-    shape = buffer.image_NYXC.shape[1:]
+    size, *shape = buffer.image_NYXC.shape
+    if len(key_B) >= size:
+        raise ValueError(f"{len(key_B)} rows of a buffer of {size}, which would give noise alone; give a larger buffer, or fewer rows")
+    if buffer.label_N is not None and label_B is None:
+        raise ValueError("the buffer keeps labels and none are given for what begins with noise; give label_B")
 
     def one(key):
         which, uniform, chance = (jax.random.fold_in(key, number) for number in range(3))

@@ -77,6 +77,13 @@ def test_an_image_keeps_the_label_that_it_began_with():
     np.testing.assert_array_equal(np.round(image_BYXC[~fresh_B][:, 0, 0, 0] * 4), label_B[~fresh_B])
 
 
-def test_more_rows_than_the_buffer_holds_are_refused():
+def test_more_rows_than_the_buffer_holds_and_buffers_that_never_give_an_image_are_refused():
     with pytest.raises(ValueError, match="3 images for a buffer of 2"):
         replay.add(replay.empty(2, SHAPE), jnp.zeros((3, *SHAPE)))
+    with pytest.raises(ValueError, match="4 rows of a buffer of 4, which would give noise alone"):
+        replay.draw(replay.empty(4, SHAPE), keys(4), 0.1)
+
+
+def test_labels_are_wanted_where_the_buffer_keeps_them():
+    with pytest.raises(ValueError, match="the buffer keeps labels and none are given"):
+        replay.draw(replay.empty(4, SHAPE, labels=True), keys(2), 0.1)

@@ -21,7 +21,7 @@ def energy_fashion(size: str = "full") -> Energy:
 
 
 def energy_cifar10(size: str = "full") -> Energy:
-    """An energy of CIFAR-10 without labels as published: ResNet32Large, 60 moves, batch 128 (Du & Mordatch, ebm_code_release)."""
+    """An energy of CIFAR-10 without labels as published, with an average besides: ResNet32Large, 60 moves (Du & Mordatch 2019)."""
     full = Energy(
         data="runs/cifar10", dev="runs/cifar10", network="32-large", stem=0, moves=60, batch=128, steps=100_000, optimizer="adam-0",
         rate=3e-4, schedule="constant", warmup=0, decay=0.0, clip=0.0, ema=0.999, every=1000, look=1000, **GUARD,

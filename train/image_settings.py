@@ -17,7 +17,7 @@ class Pictures(Settings):
     data: str = setting("", DATA)
     dev: str = setting("", "the same, not learnt from, for the score in the log; of a folder its test part; empty for none")
     pad: int = setting(0, "black pixels that are put around each image")
-    flips: str = setting("none", "horizontal: every other image is mirrored", choices=("none", "horizontal"))
+    flips: str = setting("none", "horizontal: each image is mirrored by chance, half of them", choices=("none", "horizontal"))
     # watching
     shown: int = setting(32, "images in the grids of each look", least=1, movable=True)
 
@@ -42,7 +42,7 @@ class Energy(Pictures):
     network: str = setting(
         "own", "by stem= and filters=, or as published for 32 pixels: 32, 32-large, 32-wider", choices=("own", "32", "32-large", "32-wider")
     )
-    stem: int = setting(32, "filters of the first convolution; 0: as published")
+    stem: int = setting(32, "filters of the first convolution; of a published network of its first blocks, 0: as published")
     filters: str = setting("32- 64 64- 64", "of each residual block of network=own; a minus behind: height and width are halved after it")
     squeeze: int = setting(1, "side of the squares of pixels that are one pixel to network=own", least=1)
     activation: str = setting("leaky", "of network=own", choices=("leaky", "swish"))
@@ -54,7 +54,7 @@ class Energy(Pictures):
     chain: str = setting("published", "moves as published, or true Langevin dynamics", choices=("published", "true"))
     moves: int = setting(60, "of a chain in every update", least=1)
     step: float = setting(10.0, "of a move")
-    noise: float = setting(0.005, "standard deviation of a move's noise")
+    noise: float = setting(0.005, "standard deviation of a move's noise; with chain=true a factor of it, 1 as Langevin's equation has it")
     bound: float = setting(0.01, "largest slope of a number that a move follows; 0: any")
     buffer: int = setting(10_000, "images that chains have reached and later ones go on from", least=1)
     fresh: float = setting(0.05, "share of chains that begin with noise", most=1)
@@ -82,8 +82,8 @@ class Energy(Pictures):
         if self.parallel == "pmap":
             raise ValueError("parallel=pmap keeps a whole copy a device, and the buffer is one for all of them; leave parallel= out")
         rows = self.batch // self.accumulate
-        if rows > self.buffer:
-            raise ValueError(f"buffer={self.buffer} holds fewer images than the {rows} rows of a batch; give a larger buffer=")
+        if rows >= self.buffer:
+            raise ValueError(f"buffer={self.buffer} holds no more images than the {rows} rows of a batch; give a larger buffer=")
         if self.entropy and self.kl == "none":
             raise ValueError(f"entropy={self.entropy} moves samples, which kl=none holds; give kl=last or kl=chain")
         if self.features and not self.dev:

@@ -160,7 +160,7 @@ def test_a_buffer_that_does_not_divide_over_the_devices_names_itself(data, tmp_p
     ("words", "wanted"),
     [
         (["parallel=pmap"], "the buffer is one for all of them"),
-        (["buffer=3"], "buffer=3 holds fewer images than the 16 rows"),
+        (["buffer=16"], "buffer=16 holds no more images than the 16 rows"),
         (["network=32"], "network=32 is for images of 32 pixels, these have 28"),
         (["filters=4+"], "filters=4"),
         (["stem=0"], "stem=0: network=own wants filters"),

@@ -195,14 +195,28 @@ def test_help_teaches_and_names_the_clone_for_training(flaxgen):
 PROGRAM = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from flaxgen import cli; cli.main()"
 
 
-def started(*words):
+# The same with a pause after every piece of text: the signal finds it writing, however quick the machine.
+SLOWLY = """
+import time
+from flaxgen import pipelines
+stream = pipelines.Writer.stream
+def slowly(*given, **wishes):
+    for piece in stream(*given, **wishes):
+        yield piece
+        time.sleep(0.2)
+pipelines.Writer.stream = slowly
+"""
+
+
+def started(*words, before=""):
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
+    command = [sys.executable, "-c", before + PROGRAM, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment)
 
 
 def test_ctrl_c_ends_cleanly_in_the_midst_of_a_text():
-    # So hot that an end token is as rare as any other: the text does not end before the signal comes.
-    process = started("write", PROMPT, "--temperature", "99", "--top-p", "1", "--tokens", "180")
+    # So hot that an end token is as rare as any other.
+    process = started("write", PROMPT, "--temperature", "99", "--top-p", "1", "--tokens", "180", before=SLOWLY)
     process.stdout.read(len(PROMPT.encode()) + 3)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

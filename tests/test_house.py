@@ -29,6 +29,7 @@ FLOORS = (
         "flaxgen.loop",
         "flaxgen.picture",
         "flaxgen.replay",
+        "flaxgen.affine",
         "flaxgen.energies",
         "flaxgen.gallery",
         "flaxgen.canvas",

@@ -48,7 +48,8 @@ def sizes(s: Energy, size: int, channels: int, classes: int) -> Config:
 
 
 def task(s: Energy, sizes: Config):
-    names = ("regulariser", "moves", "step", "noise", "buffer", "fresh", "labels", "kl", "kl_weight", "entropy", "iterations", "largest")
+    names = ("regulariser", "moves", "step", "noise", "buffer", "fresh", "augment", "labels")
+    names += ("kl", "kl_weight", "entropy", "iterations", "largest")
     words = {name: getattr(s, name) for name in names}
     return contrast.Contrast(energy.Energy(sizes, jnp.dtype(s.dtype)), s.contrast, kind=s.chain, clip=s.bound, **words)
 

@@ -13,7 +13,7 @@ GUARD = {"patience": 3, "rollbacks": 6, "steep": 1e3}  # of what may run away
 def energy_fashion(size: str = "full") -> Energy:
     """An energy of Fashion-MNIST's clothes by class, small enough for two cores: the bundled model."""
     full = Energy(
-        data="runs/fashion", dev="runs/fashion", condition="class", names=CLOTHES, labels="kept", squeeze=2, stem=32,
+        data="runs/fashion", dev="runs/fashion", condition="class", names=CLOTHES, labels="kept", augment=0.1, squeeze=2, stem=32,
         filters="32- 64 64- 64", moves=20, batch=64, steps=1600, optimizer="adam-0", rate=2e-3, schedule="constant", warmup=50,
         decay=0.0, clip=1.0, ema=0.99, every=200, look=200, shown=40, drawn=300, stride=20.0, features="flaxgen/bundled/features", **GUARD,
     )  # fmt: skip

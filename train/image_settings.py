@@ -58,6 +58,7 @@ class Energy(Pictures):
     bound: float = setting(0.01, "largest slope of a number that a move follows; 0: any")
     buffer: int = setting(10_000, "images that chains have reached and later ones go on from", least=1)
     fresh: float = setting(0.05, "share of chains that begin with noise", most=1)
+    augment: float = setting(0.0, "share of the other chains that begin with an image turned, resized and shifted", most=1)
     labels: str = setting("data", "of chains: those of the data, or kept: an image stays of its class", choices=("data", "kept"))
     kl: str = setting(
         "none", "whether samples learn to lie low too: through the last move, or the chain", choices=("none", "last", "chain")

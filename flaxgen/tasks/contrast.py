@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct, traverse_util
 
-from flaxgen import energies, replay
+from flaxgen import affine, energies, replay
 from flaxgen.chains import langevin
 from flaxgen.nn import spectral
 from flaxgen.protocols import Array, Params
@@ -36,10 +36,12 @@ class Contrast:
     loss: "cd" mean E(data) - mean E(samples); "logsumexp" the same with samples weighed by exp(-E), the normaliser + 1e-4; "softplus" mean
         log(1 + exp(E(data) - E(samples))), row by row.
     moves, kind, step, noise, clip: of the chain, see langevin.Langevin. buffer: images it holds. fresh: share of chains begun with noise.
+    augment: share of the chains that go on from the buffer whose image is transformed first (affine.transformed; the data augmentation of
+        Du et al. 2020, arXiv 2012.01316): so they pass, and learn to shun, what lies far from the data and from noise.
     labels: of chains that go on from the buffer, of a class-conditional model: those of the batch's data, as published, or "kept": an
         image stays of the class that it began with.
     kl: the loss of the sampler, E(samples) with the parameters held and the samples not (loss_energy in ebm_code_release):
-        "chain" through every move, "last" through the last one (Du et al. 2020, arXiv 2012.01316); kl_weight times its mean.
+        "chain" through every move, "last" through the last one (Du et al. 2020); kl_weight times its mean.
     entropy: weight of minus the mean log distance from each sample to the nearest of the others in its batch, with kl only.
     iterations: steps of power iteration an update. dropout of the model is drawn in the chain too, as published.
     largest: where |mean E| is more, or the gap between the means, the loss is NaN, so that the trainer takes the update for a bad one.
@@ -55,6 +57,7 @@ class Contrast:
     clip: float = 0.01
     buffer: int = 10_000
     fresh: float = 0.05
+    augment: float = 0.0
     labels: Labels = "data"
     kl: KL = "none"
     kl_weight: float = 1.0
@@ -72,8 +75,9 @@ class Contrast:
         for name in ("regulariser", "step", "noise", "clip", "kl_weight", "entropy", "largest"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise ValueError(f"{name}={getattr(self, name)!r}: wanted a finite number of at least 0")
-        if not 0 <= self.fresh <= 1:
-            raise ValueError(f"fresh={self.fresh!r}: wanted a share from 0 to 1")
+        for name in ("fresh", "augment"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: wanted a share from 0 to 1")
         if self.entropy and self.kl == "none":
             raise ValueError(f"entropy={self.entropy} moves samples, which kl='none' holds; give kl='last' or 'chain'")
 
@@ -95,10 +99,12 @@ class Contrast:
     def loss(self, params, carry, key, batch):
         rows = len(batch["image_BYXC"])
         row_B = batch.get("row_B", jnp.arange(rows))
-        noise_B, draw_B, move_B, drop_B = (_keys(jax.random.fold_in(key, number), row_B) for number in range(4))
+        noise_B, draw_B, move_B, drop_B, augment_B = (_keys(jax.random.fold_in(key, number), row_B) for number in range(5))
         normal, power = self.normalised(params, carry.power)
         label_B = batch.get("label_B")
         begun_BYXC, chain_label_B, fresh_B = replay.draw(carry.buffer, draw_B, self.fresh, label_B)
+        if self.augment:
+            begun_BYXC = jnp.where(fresh_B[:, None, None, None], begun_BYXC, augmented(begun_BYXC, augment_B, self.augment))
         end_BYXC = self._run(normal, begun_BYXC, move_B, chain_label_B)
         held_BYXC = jax.lax.stop_gradient(end_BYXC)
         both_BYXC = jnp.concatenate([dequantised(batch["image_BYXC"], noise_B), held_BYXC])
@@ -161,6 +167,16 @@ def spread(x_BYXC: Array) -> Array:
     x_BD = x_BYXC.reshape(len(x_BYXC), -1)
     square_BN = jnp.square(x_BD[:, None] - x_BD[None]).sum(-1) + jnp.where(jnp.eye(len(x_BD), dtype=bool), jnp.inf, 0.0)
     return jnp.log(jnp.maximum(square_BN.min(1), 1e-12)).mean() / 2
+
+
+def augmented(image_BYXC: Array, key_B: Array, share: float) -> Array:
+    """Each image transformed with the chance `share`."""
+
+    def one(image_YXC, key):
+        chance, how = jax.random.split(key)
+        return jnp.where(jax.random.bernoulli(chance, share), affine.transformed(image_YXC, how), image_YXC)
+
+    return jax.vmap(one)(image_BYXC, key_B)
 
 
 def dequantised(image_BYXC: Array, key_B: Array) -> Array:

@@ -107,12 +107,12 @@ def test_sliding_goes_on_as_if_the_latest_half_were_a_new_prompt():
     assert len(drawn) == 50
     ids = sliding.text.encode("天地玄黄")
     slots, keep, wanted, read = 20, 10, [], list(ids)
+    apply = jax.jit(plain.model.apply)
     while len(wanted) < 50:
         if len(read) == slots + 1:  # the last token has no slot left: the `keep` before it are read again
             read = read[-keep - 1 :]
-        logit_BTV, _ = jax.jit(plain.model.apply)(
-            plain.params, np.array([read + [0] * (21 - len(read))])[:, :20], valid_BT=np.arange(20)[None] < len(read)
-        )
+        token_BT = np.array([read + [0] * (21 - len(read))])[:, :20]
+        logit_BTV, _ = apply(plain.params, token_BT, valid_BT=np.arange(20)[None] < len(read))
         allowed_V = np.asarray(logit_BTV[0, len(read) - 1]).copy()
         allowed_V[[0, 1, 2, 3, 4, len(writers.WORDS), len(writers.WORDS) + 1]] = -np.inf
         wanted.append(int(allowed_V.argmax()))

@@ -52,10 +52,11 @@ def no_compilation():
 
 def test_greedy_decoding_with_caches_equals_recomputing_every_prefix(chain, params):
     drawn = loop.generate(chain, params, KEY, given(PROMPTS, rule={"temperature": 0}), steps=17).rows()
+    apply = jax.jit(chain.model.apply)
     for prompt, answer in zip(PROMPTS, drawn, strict=True):
         ids = prompt + answer
         token_BT = np.array([ids + [0] * (40 - len(ids))])
-        logit_TV = np.asarray(jax.jit(chain.model.apply)(params, token_BT)[0][0])
+        logit_TV = np.asarray(apply(params, token_BT)[0][0])
         assert answer == logit_TV[len(prompt) - 1 : len(ids) - 1].argmax(axis=1).tolist()
 
 

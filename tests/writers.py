@@ -1,5 +1,7 @@
 """Small writers that several tests share."""
 
+import functools
+
 import jax
 import numpy as np
 
@@ -22,4 +24,9 @@ def byte_pairs(**settings) -> flaxgen.Writer:
 
 def make(text, vocab: int, *, width: int = 40, positions: int = 64, key: int = 0, **settings) -> flaxgen.Writer:
     model = flaxgen.Transformer(sizes.Config(vocab, positions, width, 2, 4, 2 * width, "between", "gelu", init_range=0.3))
-    return flaxgen.Writer(model, jax.jit(model.init)(jax.random.key(key), np.zeros((1, 2), int)), text, **settings)
+    return flaxgen.Writer(model, params(model, key), text, **settings)
+
+
+@functools.cache
+def params(model: flaxgen.Transformer, key: int):
+    return jax.jit(model.init)(jax.random.key(key), np.zeros((1, 2), int))

@@ -1,6 +1,7 @@
 """Beam search: the originals' answers, plain searches over recomputed prefixes, rows that do not mind each other, refusals."""
 
 import dataclasses
+import functools
 import itertools
 import json
 import pathlib
@@ -296,7 +297,8 @@ def test_a_context_that_was_read_before_gives_the_same_answers():
     tree, prefix = little.params(3), [4, 4, 31]
     whole = find(beam.Search(returned=4), [prefix + prompt[:3] for prompt in little.PROMPTS])
     valid_BT = np.ones((1, 3), bool)
-    _, (context,) = little.MODEL.apply(tree, np.array([prefix]), valid_BT=valid_BT, caches=(little.MODEL.cache(1, 3),), head="hidden")
+    read = jax.jit(functools.partial(little.MODEL.apply, head="hidden"))
+    _, (context,) = read(tree, np.array([prefix]), valid_BT=valid_BT, caches=(little.MODEL.cache(1, 3),))
     given = little.given([prompt[:3] for prompt in little.PROMPTS], limit=LIMIT).replace(context=context)
     chain, given = beam.Search(returned=4).plan(little.MODEL, given, room=24)
     assert loop.generate(chain, tree, little.KEY, given, steps=LIMIT).rows() == whole.rows()

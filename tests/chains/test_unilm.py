@@ -26,11 +26,12 @@ def params():
 def test_greedy_answers_are_those_of_reading_everything_anew(params):
     given = autoregressive.prompt(*PROMPTS, rule=rules.Rule(temperature=0), vocab=31)
     drawn = loop.generate(autoregressive.Autoregressive(MODEL, room=6), params, jax.random.key(0), given, steps=6).rows()
+    read = jax.jit(lambda token_BT, segment_BT, valid_BT: MODEL.apply(params, token_BT, segment_BT=segment_BT, valid_BT=valid_BT)[0])
     for token_T, length, answer in zip(*PROMPTS, drawn, strict=True):
-        ids = token_T[:length].tolist() + answer
-        segment_BT = (np.arange(len(ids)) >= length)[None].astype(int)
-        logit_BTV, _ = MODEL.apply(params, np.array([ids]), segment_BT=segment_BT)
-        assert np.argmax(logit_BTV[0, length - 1 : -1], axis=-1).tolist() == answer
+        ids, place_BT = token_T[:length].tolist() + answer, np.arange(16)[None]
+        token_BT = np.array([ids + [0] * (16 - len(ids))])
+        logit_BTV = read(token_BT, (place_BT >= length).astype(int), place_BT < len(ids))
+        assert np.argmax(logit_BTV[0, length - 1 : len(ids) - 1], axis=-1).tolist() == answer
 
 
 def test_one_beam_is_greedy(params):

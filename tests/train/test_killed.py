@@ -19,7 +19,7 @@ from train import run
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 KILLS = int(os.environ.get("FLAXGEN_KILLS", "5"))
 A_RUN = 5  # kills before a run is left to end
-STEPS = 300
+STEPS = 200
 SIZES = {
     "poetry": ["length=24", "batch=2", "width=12", "layers=1", "heads=3", "prompts="],
     "energy-fashion": ["batch=2", "stem=3", "filters=4-", "moves=2", "drawn=2", "buffer=20", "dev="],

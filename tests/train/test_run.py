@@ -80,11 +80,11 @@ def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_pa
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_at_random_updates_lose_none(whole, tmp_path, monkeypatch, number):
     draw = random.Random(int(number))
-    signalled(monkeypatch, draw.sample(range(1, 12), 5), number)
+    signalled(monkeypatch, draw.sample(range(1, 12), 3), number)
     codes = []
     while not codes or codes[-1]:
         codes.append(train(tmp_path, steps=12, every=5))
-    assert set(codes[:-1]) == {128 + number} and len(codes) == 6
+    assert set(codes[:-1]) == {128 + number} and len(codes) == 4
     states_equal(whole, tmp_path)
     assert losses(whole) == losses(tmp_path)
 
@@ -162,13 +162,8 @@ def poisoned(monkeypatch, places):
     monkeypatch.setattr(data.Data, "batch", changed)
 
 
-@pytest.mark.parametrize("places", [{0}, {3}, {4, 5}, {11}], ids=str)
+@pytest.mark.parametrize("places", [{0, 11}, {3}, {4, 5}], ids=str)
 def test_a_batch_that_is_not_finite_leaves_parameters_as_if_it_had_been_skipped(tmp_path, monkeypatch, places):
-    poisoned(monkeypatch, places)
-    assert train(tmp_path / "nan", steps=12, every=5) == 0
-    skipped = [line["step"] - 1 for line in lines(tmp_path / "nan") if line.get("event") == "skipped"]
-    assert skipped == sorted(places)
-    monkeypatch.undo()
     batch = data.Data.batch
     kept = [place for place in range(12) if place not in places]
     monkeypatch.setattr(
@@ -180,7 +175,8 @@ def test_a_batch_that_is_not_finite_leaves_parameters_as_if_it_had_been_skipped(
     assert train(tmp_path / "same", steps=12, every=5, schedule="constant", warmup=3) == 0
     one, other = (leaves(tmp_path / name) for name in ("without", "same"))
     jax.tree.map(np.testing.assert_array_equal, (one.params, one.opt), (other.params, other.opt))
-    assert all(np.isfinite(loss) for _, loss, _ in losses(tmp_path / "nan"))
+    assert [line["step"] - 1 for line in lines(tmp_path / "same") if line.get("event") == "skipped"] == sorted(places)
+    assert all(np.isfinite(loss) for _, loss, _ in losses(tmp_path / "same"))
 
 
 def test_bad_batches_in_a_row_send_the_run_back_and_it_goes_on_behind_them(tmp_path, monkeypatch):

@@ -13,7 +13,8 @@ from flaxgen.protocols import Array
 def expm(a_DD: Array) -> Array:
     """exp(A) of every matrix in a_DD or a_BDD (or more axes before the last two), in its dtype, computed in float32 at least.
 
-    Integers give float32. Elements beyond the dtype's range are inf with their sign; a matrix that is not finite gives NaN.
+    Integers give float32. Elements beyond the dtype's range are inf with their sign; a matrix that is not finite gives NaN. Where a few
+    huge elements drown all others on the way (a corner of 1e38 beside a diagonal of 0) all are inf.
     Derivatives of any order, forward and reverse, keep nothing but A.
     """
     wide_DD, dtype = checked("a", a_DD)
@@ -23,7 +24,8 @@ def expm(a_DD: Array) -> Array:
 def expm_with_error(a_DD: Array) -> tuple[Array, Array]:
     """`expm`, and for every matrix a number no smaller than |X - exp A| / |exp A| in Frobenius norms; no derivative goes through it.
 
-    inf where an element of X is not finite, 1 where all underflow. `squaring_error` says what it follows.
+    inf where an element of X is not finite or nothing is certain of X, 1 where all underflow. `squaring_error` says what it follows; it
+    sees norms alone, so that of a matrix far from normal, such as [[0, 1e6], [0, 0]], it knows nothing though X is right.
     """
     x_DD = expm(a_DD)
     wide_DD, _ = checked("a", a_DD)

@@ -17,9 +17,8 @@ from flaxgen.protocols import Array
 
 TERMS = {"float32": 12, "float64": 18}  # multiples of three: the series is summed in powers of A^3 (Paterson and Stockmeyer 1973)
 UNROLLED = 24  # up to this size a product is a sum of outer products: on a CPU 1.2 to 70 times as quick as batched matrix products
-UNSCALED = 16  # binary exponents, up or down, of the largest element that may be squared and cubed as it is
+UNSCALED = 16  # binary exponent of the largest element that may be squared and cubed as it is
 OVERSCALED = 6  # halvings that the powers may save against the norm; more would drown the powers in rounding
-PEAK = 50  # binary exponent of the largest element while squaring: nothing overflows before its time, and 2^-176 of it is kept
 
 
 @jax.jit
@@ -35,7 +34,12 @@ def value(a_DD: Array) -> Array:
 
     start = (jnp.zeros((), jnp.int32), *held(sum_DD, jnp.zeros_like(halvings)))
     _, x_DD, exponent = jax.lax.while_loop(lambda state: jnp.any(state[0] < halvings), squared, start)
-    return scale(x_DD, exponent)
+    return scale(_told(x_DD, x_DD), exponent)
+
+
+def _told(x_DD: Array, l_DD: Array) -> Array:
+    """L, but inf where X is nothing: elements that are too large beside the others drowned them, and then squared to 0 themselves."""
+    return jnp.where(peak(x_DD) == 0, jnp.inf, l_DD)
 
 
 def series(a_DD: Array) -> tuple[Array, Array]:
@@ -60,28 +64,42 @@ def series(a_DD: Array) -> tuple[Array, Array]:
 def _tamed(a_DD: Array) -> tuple[Array, Array]:
     """X and whole numbers h with A = X 2^h, such that X can be squared and cubed."""
     bits = _bits(jax.lax.stop_gradient(peak(a_DD)))
-    height = jnp.where(jnp.abs(bits) > UNSCALED, bits, 0)
+    height = jnp.where(bits > UNSCALED, bits, 0)
     # A branch, because the compiler would scale A anew wherever a product reads it.
     return jax.lax.cond(jnp.any(height != 0), lambda a_DD: scale(a_DD, -height), lambda a_DD: a_DD, a_DD), height
 
 
 def held(x_DD: Array, exponent: Array) -> tuple[Array, Array]:
-    """The same X 2^exponent, with the largest element of X at 2^PEAK."""
-    top = jax.lax.stop_gradient(peak(x_DD))
-    shift = jnp.where(jnp.isfinite(top) & (top > 0), _bits(top) - PEAK, 0)
-    return scale(x_DD, -shift), jnp.clip(exponent + shift, -(2**20), 2**20)
+    """The same X 2^exponent, the largest element of X at `ceiling`, or as near as one shift takes it."""
+    top, most = peak(x_DD), _span(x_DD)
+    shift = jnp.where(jnp.isfinite(top) & (top > 0), jnp.clip(_bits(top) - ceiling(x_DD), -most, most), 0)
+    return _divided(x_DD, shift), jnp.clip(exponent + shift, -(2**20), 2**20)
+
+
+def ceiling(x_DD: Array) -> int:
+    """The binary exponent up to which elements of X and L can be: X L + L X is in range. 2^-126 / 2^ceiling of the largest is kept."""
+    return (jnp.finfo(x_DD.dtype).maxexp - 1 - x_DD.shape[-1].bit_length()) // 2
 
 
 def scale(x: Array, exponent: Array) -> Array:
     """x 2^exponent, exact within the range of the dtype and monotone beyond it."""
+    most = _span(x)
+    first = jnp.clip(exponent, -most, most)
+    return _divided(_divided(x, -first), -jnp.clip(exponent - first, -most, most))
+
+
+def _span(x: Array) -> int:
+    return jnp.finfo(x.dtype).maxexp - 2
+
+
+def _divided(x: Array, exponent: Array) -> Array:
+    """x / 2^exponent, the exponent at most `_span` up or down.
+
+    As exact as a product, but XLA takes a quotient for dear and does not compute it anew wherever it is read: half the time.
+    """
     info = jnp.finfo(x.dtype)
     whole = jnp.asarray(exponent, jnp.int64 if info.bits == 64 else jnp.int32)
-    for _ in range(2):
-        part = jnp.clip(whole, 2 - info.maxexp, info.maxexp - 2)
-        # As exact as a product, but XLA takes a quotient for dear and does not compute it anew wherever it is read: half the time.
-        x = x / jax.lax.bitcast_convert_type((info.maxexp - 1 - part) << info.nmant, x.dtype)
-        whole = whole - part
-    return x
+    return x / jax.lax.bitcast_convert_type((whole + info.maxexp - 1) << info.nmant, x.dtype)
 
 
 def _bits(x: Array) -> Array:
@@ -124,7 +142,21 @@ def _along(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]
 
 def _slope(a_DD: Array, e_DD: Array) -> Array:
     """L(A, E), the derivative of exp at A in the direction E: the same series and squarings, carried out on pairs (X, L)."""
-    return jax.jvp(value, (a_DD,), (e_DD,))[1]
+    steep = jnp.maximum(_bits(peak(a_DD)) - 1, 0) - _bits(peak(e_DD))
+    sum_DD, slope_DD, halvings = jax.jvp(series, (a_DD,), (scale(e_DD, steep),), has_aux=True)
+
+    def squared(state: tuple[Array, ...]) -> tuple[Array, ...]:
+        k, x_DD, exponent, l_DD, rise = state
+        square_DD, twice = held(product(x_DD, x_DD), 2 * exponent)
+        both_DD = product(x_DD, l_DD) + product(l_DD, x_DD)
+        pairs = (square_DD, x_DD), (twice, exponent), *zip(held(both_DD, exponent + rise), (l_DD, rise), strict=True)
+        more = k < halvings
+        return k + 1, *(jnp.where(more, new, old) for new, old in pairs)
+
+    start = *held(sum_DD, jnp.zeros_like(halvings)), *held(slope_DD, -steep)
+    start = jnp.zeros((), jnp.int32), *start
+    _, x_DD, _, l_DD, rise = jax.lax.while_loop(lambda state: jnp.any(state[0] < halvings), squared, start)
+    return scale(_told(x_DD, l_DD), rise)
 
 
 def _slope_jvp(primals: tuple[Array, Array], tangents: tuple) -> tuple[Array, Array]:

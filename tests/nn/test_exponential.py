@@ -118,6 +118,45 @@ def test_what_overflows_is_inf_with_its_sign_and_so_are_its_estimate_and_its_der
     assert not np.isnan(slope_BDD).any() and np.isinf(slope_BDD[:4]).any((1, 2)).all()
 
 
+def corners(noise, size):
+    """Above the diagonal anything up to 1e37, below nothing."""
+    return np.diag(noise.normal(size=size)) + np.triu(noise.normal(size=(size, size)) * 10 ** noise.uniform(-5, 37), 1)
+
+
+def test_elements_unlike_each_other_are_right_or_their_estimate_says_so():
+    noise = np.random.default_rng(1)
+    a_BDD = np.stack([corners(noise, 3) for _ in range(60)] + [np.diag([c, c], 1) for c in (1e10, 1e18, 1e35)]).astype(np.float32)
+    x_BDD, error_B = exponential.expm_with_error(a_BDD)
+    assert not np.isnan(x_BDD).any() and (error_B < 1e-3).any() and np.isinf(error_B).any()
+    for a_DD, x_DD, error in zip(np.float64(a_BDD), np.float64(x_BDD), error_B, strict=True):
+        wanted_DD = scipy.linalg.expm(a_DD)
+        assert np.isfinite(x_DD).all() or np.isinf(error)
+        assert error == np.inf or np.linalg.norm(x_DD - wanted_DD) <= error * np.linalg.norm(wanted_DD)
+
+
+def test_a_huge_corner_leaves_the_diagonal_alone_and_has_its_derivative():
+    corner = np.array([1, 1e18, 1e33, 1e35, 1e37], np.float32)
+    a_BDD = jnp.zeros((5, 2, 2)).at[:, 0, 1].set(corner)
+    x_BDD, error_B = exponential.expm_with_error(a_BDD)
+    np.testing.assert_array_equal(x_BDD, a_BDD + jnp.eye(2)[None])
+    assert error_B[0] < 1e-4 and np.isinf(error_B[2:]).all()
+    back = jax.vjp(exponential.expm, a_BDD)[1]
+    beside_BDD = jnp.zeros_like(a_BDD).at[:, 1, 0].set(1.0)
+    np.testing.assert_array_equal(back(beside_BDD)[0], beside_BDD)
+    slope_BDD = back(jnp.ones_like(a_BDD))[0]
+    with np.errstate(over="ignore"):
+        np.testing.assert_allclose(slope_BDD[:, 1, 0], 1 + corner + corner / 2 * (corner / 3), rtol=1e-5)
+    np.testing.assert_allclose(slope_BDD[:2, 0, 0], 1 + corner[:2] / 2, rtol=1e-5)
+    assert not np.isnan(slope_BDD).any()
+    lost_DD, error = exponential.expm_with_error(3e38 * jnp.eye(2, k=1))
+    assert np.isposinf(lost_DD).all() and error == np.inf
+
+
+def test_derivatives_at_tiny_matrices_are_their_directions():
+    for size in (0, 1e-37):
+        np.testing.assert_allclose(jax.vjp(exponential.expm, size * A_BDD)[1](A_BDD)[0], A_BDD, rtol=1e-6)
+
+
 def test_what_underflows_is_zero_with_the_estimate_that_all_is_lost():
     x_BDD, error_B = exponential.expm_with_error(np.array([-1e4, -1e20, -3e38, -80, -1])[:, None, None] * np.eye(3))
     np.testing.assert_array_equal(x_BDD[:3], 0)

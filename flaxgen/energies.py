@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Any, Literal
 
+import numpy as np
+
 from flaxgen.protocols import Array, Params
 
 
@@ -15,6 +17,10 @@ class Single:
 
     def __call__(self, params: Params, x_BYXC: Array, label_B: Array | None, key_B: Array) -> Array:
         return self.model.apply(params, x_BYXC, label_B, key_B=key_B if self.dropout == "drawn" else None)
+
+    def check(self, label_B: Any, rows: int) -> None:
+        """ValueError where the model does not know these labels."""
+        _check(self.model, label_B, rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +42,19 @@ class Sum:
     def __call__(self, params: tuple[Params, ...], x_BYXC: Array, label_B: Any, key_B: Array) -> Array:
         if len(params) != len(self.models):
             raise ValueError(f"{len(params)} trees of parameters for {len(self.models)} models; give a tuple with one for each")
-        labels = label_B if isinstance(label_B, tuple) else (label_B,) * len(self.models)
-        parts = zip(self.models, self.weights, params, labels, strict=True)
+        parts = zip(self.models, self.weights, params, self._labels(label_B), strict=True)
         return sum(weight * model.apply(tree, x_BYXC, label) for model, weight, tree, label in parts)
+
+    def check(self, label_B: Any, rows: int) -> None:
+        """ValueError where a model does not know its labels."""
+        for model, label in zip(self.models, self._labels(label_B), strict=True):
+            _check(model, label, rows)
+
+    def _labels(self, label_B: Any) -> tuple[Any, ...]:
+        labels = label_B if isinstance(label_B, tuple) else (label_B,) * len(self.models)
+        if len(labels) != len(self.models):
+            raise ValueError(f"labels for {len(labels)} models of {len(self.models)}; give the same for all, or a tuple with one for each")
+        return labels
 
 
 def total(*models: Any) -> Sum:
@@ -49,3 +65,13 @@ def total(*models: Any) -> Sum:
 def mean(*models: Any) -> Sum:
     """The ensemble of models of one density, which sampling smooths."""
     return Sum(models, tuple(1 / len(models) for _ in models))
+
+
+def _check(model: Any, label_B: Any, rows: int) -> None:
+    """Labels are whole numbers below the model's classes, one a row: of others JAX would read the nearest class."""
+    if label_B is None:
+        return
+    label_B, classes = np.asarray(label_B), getattr(getattr(model, "config", None), "classes", np.inf)
+    if label_B.shape != (rows,) or label_B.dtype.kind not in "iu" or not ((label_B >= 0) & (label_B < classes)).all():
+        what = f"label_B is {label_B.dtype} {label_B!r:.80}"
+        raise ValueError(f"{what}; wanted {rows} whole numbers from 0 to {classes - 1}, one for each row")

@@ -122,7 +122,7 @@ def nearness(s: Energy, dev: images.Images):
 
 def cost(s: Energy, sizes: Config, fixed: int) -> tuple[int, str]:
     """A kernel's product is 2 operations an element and pixel it is laid on; a move takes two of them, learning six."""
-    products, side, shapes = sizes.stem, sizes.size // sizes.squeeze, sizes.shapes()
+    side, shapes = sizes.size // sizes.squeeze, sizes.shapes()
     products = math.prod(shapes["stem/kernel"]) * side**2
     for layer, (_, change) in enumerate(sizes.blocks):
         kernels = (shape for path, shape in shapes.items() if path.startswith(f"{energy_config.block_name(layer)}/") and len(shape) == 4)

@@ -78,6 +78,11 @@ class Langevin:
         low, high = self.bounds or (-np.inf, np.inf)
         if not np.issubdtype(x_BYXC.dtype, np.floating) or not np.isfinite(x_BYXC).all() or (x_BYXC < low).any() or (x_BYXC > high).any():
             raise ValueError(f"x of {x_BYXC.dtype} {x_BYXC.shape}: wanted finite floating-point numbers from {low:g} to {high:g}")
+        if given.kept_BYXC is not None:
+            kept = np.asarray(given.kept_BYXC)
+            if kept.dtype != bool or kept.shape != x_BYXC.shape:
+                raise ValueError(f"kept is {kept.dtype} of shape {kept.shape}; wanted bool of the shape of x, {x_BYXC.shape}")
+        self.energy.check(given.label_B, rows)
 
     def start(self, params: Params, key_B: Array, given: Start) -> tuple[Memory, State]:
         zero_B = jnp.zeros((len(key_B),))
@@ -86,12 +91,13 @@ class Langevin:
 
     def step(self, params: Params, memory: Memory, state: State) -> State:
         given, x_BYXC = memory.start, state.x_BYXC
-        key_B = jax.vmap(jax.random.fold_in)(memory.key_B, state.count_B)
+        # Noise is drawn by keys 0, 1, 2, ..., dropout by keys counted from the other end.
+        key_B, drop_B = (jax.vmap(jax.random.fold_in)(memory.key_B, number_B) for number_B in (state.count_B, ~state.count_B))
         noise_BYXC = jax.vmap(lambda key: jax.random.normal(key, x_BYXC.shape[1:], x_BYXC.dtype))(key_B)
         step_BYXC, scale_BYXC, clip_BYXC = (_wide(value_B, x_BYXC) for value_B in (given.step_B, given.noise_B, given.clip_B))
         if self.kind == "published":
             x_BYXC = x_BYXC + scale_BYXC * noise_BYXC
-        energy_B, slope_BYXC = self._slope(params, x_BYXC, given.label_B, key_B)
+        energy_B, slope_BYXC = self._slope(params, x_BYXC, given.label_B, drop_B)
         slope_BYXC = jnp.where(clip_BYXC > 0, jnp.clip(slope_BYXC, -clip_BYXC, clip_BYXC), slope_BYXC)
         if self.kind == "published":
             x_BYXC = x_BYXC - step_BYXC * slope_BYXC

@@ -42,7 +42,8 @@ class Contrast:
         image stays of the class that it began with.
     kl: the loss of the sampler, E(samples) with the parameters held and the samples not (loss_energy in ebm_code_release):
         "chain" through every move, "last" through the last one (Du et al. 2020); kl_weight times its mean.
-    entropy: weight of minus the mean log distance from each sample to the nearest of the others in its batch, with kl only.
+    entropy: weight of minus the mean log distance from each sample to the nearest of the others in its batch, with kl only (Du et al. look
+        among 100 images of the buffer).
     iterations: steps of power iteration an update. dropout of the model is drawn in the chain too, as published.
     largest: where |mean E| is more, or the gap between the means, the loss is NaN, so that the trainer takes the update for a bad one.
     """
@@ -165,8 +166,12 @@ def squares(data_B: Array, sample_B: Array) -> Array:
 def spread(x_BYXC: Array) -> Array:
     """The mean log distance from a sample to the nearest other one, a bound of the entropy up to a constant."""
     x_BD = x_BYXC.reshape(len(x_BYXC), -1)
-    square_BN = jnp.square(x_BD[:, None] - x_BD[None]).sum(-1) + jnp.where(jnp.eye(len(x_BD), dtype=bool), jnp.inf, 0.0)
-    return jnp.log(jnp.maximum(square_BN.min(1), 1e-12)).mean() / 2
+    held_ND = held_BD = jax.lax.stop_gradient(x_BD)
+    # Who is nearest is told by |n|² - 2 b·n, without B² D differences; how far that is, by the difference itself.
+    square_BN = jnp.square(held_ND).sum(1)[None] - 2 * jnp.einsum("BD,ND->BN", held_BD, held_ND, precision="highest")
+    nearest_B = jnp.where(jnp.eye(len(x_BD), dtype=bool), jnp.inf, square_BN).argmin(1)
+    square_B = jnp.square(x_BD - x_BD[nearest_B]).sum(1)
+    return jnp.log(jnp.maximum(square_B, 1e-12)).mean() / 2
 
 
 def augmented(image_BYXC: Array, key_B: Array, share: float) -> Array:

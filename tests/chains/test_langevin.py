@@ -1,6 +1,8 @@
 """Langevin chains on energies whose densities are known."""
 
 import dataclasses
+import types
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +22,13 @@ class Bowl:
         stiffness, centre = params
         label = 0.0 if label_B is None else label_B.reshape(-1, *(1,) * (x_BYXC.ndim - 1)).astype(jnp.float32)
         return stiffness / 2 * jnp.square(x_BYXC - centre - label).reshape(len(x_BYXC), -1).sum(-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Classed(Bowl):
+    """The same with four classes."""
+
+    config: ClassVar = types.SimpleNamespace(classes=4)
 
 
 BOWL = (jnp.float32(1), jnp.float32(0))
@@ -57,31 +66,30 @@ def test_published_moves_put_the_noise_first_then_clip_the_slope_and_the_image()
 
 def test_a_pixel_moves_at_most_by_step_times_clip_and_its_noise():
     chain = langevin.Langevin(energies.Single(Bowl()))
-    x = jnp.full((3, 5), 0.5)
+    x = jnp.full((2, 3), 0.5)
     still = run(chain, (jnp.float32(1e6), jnp.float32(0)), x, 1, step=10.0, noise=0.0, clip=0.01)
     np.testing.assert_allclose(still, 0.4, atol=1e-6)
 
 
 def test_without_a_clip_the_slope_is_taken_whole():
     chain = langevin.Langevin(energies.Single(Bowl()))
-    found = run(chain, BOWL, jnp.full((1, 2), 0.8), 1, step=0.5, noise=0.0, clip=0.0)
+    found = run(chain, BOWL, jnp.full((2, 3), 0.8), 1, step=0.5, noise=0.0, clip=0.0)
     np.testing.assert_allclose(found, 0.4, atol=1e-6)
 
 
 def test_a_row_does_not_depend_on_its_neighbours():
     chain = langevin.Langevin(energies.Single(Bowl()))
-    key_B, x = jax.random.split(jax.random.key(1), 4), jax.random.uniform(jax.random.key(2), (4, 3, 5, 1))
+    key_B, x = jax.random.split(jax.random.key(1), 4), jax.random.uniform(jax.random.key(2), (4, 3))
     whole = flaxgen.generate(chain, BOWL, key_B, langevin.start(x, step=0.1, noise=0.1), steps=3)
     part = flaxgen.generate(chain, BOWL, key_B[1:3], langevin.start(x[1:3], step=0.1, noise=0.1), steps=3)
     np.testing.assert_allclose(whole[1:3], part, atol=1e-6)
 
 
 def test_new_numbers_compile_nothing_anew():
-    chain = true()
-    with jax.log_compiles(False):
-        run(chain, BOWL, jnp.zeros((2, 3)), 4, step=0.1, noise=1.0)
-        before = flaxgen.loop._advance._cache_size(), flaxgen.loop._start._cache_size()
-        run(chain, BOWL, jnp.zeros((2, 3)), 9, key=5, step=0.3, noise=0.2, clip=0.5)
+    chain = langevin.Langevin(energies.Single(Bowl()))
+    run(chain, BOWL, jnp.zeros((2, 3)), 4, step=0.1, noise=1.0)
+    before = flaxgen.loop._advance._cache_size(), flaxgen.loop._start._cache_size()
+    run(chain, BOWL, jnp.zeros((2, 3)), 9, key=5, step=0.3, noise=0.2, clip=0.5)
     assert (flaxgen.loop._advance._cache_size(), flaxgen.loop._start._cache_size()) == before
 
 
@@ -129,11 +137,23 @@ def test_each_model_of_a_sum_may_have_its_own_label():
         (langevin.start(jnp.zeros((2, 3)), step=-1, noise=0.0), "step_B .*wanted 2 finite numbers of at least 0"),
         (langevin.start(jnp.zeros((2, 3)), step=1, noise=float("nan")), "noise_B"),
         (langevin.start(jnp.zeros((2, 3)), step=1, noise=0, clip=-1), "clip_B"),
+        (langevin.start(jnp.zeros((2, 3)), step=1, noise=0, label_B=np.array([0, 4])), "wanted 2 whole numbers from 0 to 3"),
+        (langevin.start(jnp.zeros((2, 3)), step=1, noise=0, label_B=np.array([0, -1])), "wanted 2 whole numbers"),
+        (langevin.start(jnp.zeros((2, 3)), step=1, noise=0, label_B=np.array([0.0, 1.0])), "label_B is float64"),
+        (langevin.start(jnp.zeros((2, 3)), step=1, noise=0, label_B=np.array([[0, 1]])), "one for each row"),
+        (langevin.start(jnp.zeros((2, 3)), step=1, noise=0, kept_BYXC=np.ones((2, 3))), "kept is float64"),
+        (langevin.start(jnp.zeros((2, 3)), step=1, noise=0, kept_BYXC=np.ones((2, 1), bool)), r"wanted bool of the shape of x, \(2, 3\)"),
     ],
 )
 def test_what_cannot_be_walked_is_refused_before_anything_is_compiled(given, words):
     with pytest.raises(ValueError, match=words):
-        flaxgen.generate(langevin.Langevin(energies.Single(Bowl())), BOWL, jax.random.key(0), given, steps=2)
+        flaxgen.generate(langevin.Langevin(energies.Single(Classed())), BOWL, jax.random.key(0), given, steps=2)
+
+
+def test_labels_of_a_sum_are_one_for_all_or_one_for_each():
+    given = langevin.start(jnp.zeros((2, 3)), step=1, noise=0, label_B=(np.array([0, 1]),) * 3)
+    with pytest.raises(ValueError, match="labels for 3 models of 2"):
+        flaxgen.generate(langevin.Langevin(energies.total(Bowl(), Bowl())), (BOWL, BOWL), jax.random.key(0), given, steps=2)
 
 
 def test_unknown_kinds_and_empty_bounds_are_refused():

@@ -2,6 +2,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import shutil
 
 import jax
 import numpy as np
@@ -63,15 +64,29 @@ def whole(data, tmp_path_factory):
     return folder
 
 
+def resumed(whole, data, folder, **given):
+    """The state of a run that lost all after its first checkpoint, and was started again."""
+    shutil.copytree(whole, folder)
+    for file in [file for later in (folder / "checkpoints").glob("8*") for file in later.rglob("*") if file.is_file()]:
+        file.unlink()
+    assert train(folder, data, steps=8, **given) == 0
+    assert losses(whole) == losses(folder)
+    return state(folder)[0]
+
+
 def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bits_buffer_and_power_iteration_included(whole, data, tmp_path):
-    assert train(tmp_path, data, steps=8, every=4) == 0
-    for later in (tmp_path / "checkpoints").glob("8*"):
-        [file.unlink() for file in sorted(later.rglob("*")) if file.is_file()]
-    assert train(tmp_path, data, steps=8, every=4) == 0
-    (one, _), (other, _) = state(whole), state(tmp_path)
+    one, other = state(whole)[0], resumed(whole, data, tmp_path / "again")
     jax.tree.map(np.testing.assert_array_equal, one, other)
     assert int(other.carry.buffer.count) == 16 and other.carry.buffer.image_NYXC.dtype == np.uint8
-    assert losses(whole) == losses(tmp_path)
+
+
+@pytest.mark.nightly
+def test_a_run_on_several_devices_goes_on_with_the_same_bits_also_through_its_chains(data, tmp_path):
+    given = {"mesh": "data=2,fsdp=2", "kl": "chain", "entropy": 0.1, "dropout": 0.3, "augment": 0.5, "dev": ""}
+    assert train(tmp_path / "whole", data, steps=8, **given) == 0
+    jax.tree.map(
+        np.testing.assert_array_equal, state(tmp_path / "whole")[0], resumed(tmp_path / "whole", data, tmp_path / "again", **given)
+    )
 
 
 def test_the_log_tells_energies_and_how_many_chains_began_with_noise(whole):

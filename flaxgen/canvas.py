@@ -57,12 +57,14 @@ def mask(given: Region | Any, rows: int, shape: tuple[int, int, int]) -> Array:
 def labels(given: Any, classes: Sequence[str] | int, samples: int) -> Array:
     """label_B of `samples` images: of one class for all, by name or number, of one each, or (None) of every class in turn.
 
-    classes: their names, or how many there are. A name may be short, and in small letters, where only one class has it.
+    classes: their names, or how many there are. A name may be short, and in small letters, where only one class has it; a number may be
+    written out.
     """
     names = [str(number) for number in range(classes)] if isinstance(classes, int) else list(classes)
     if given is None:
         return np.arange(samples, dtype=np.int32) % len(names)
-    several = list(given) if isinstance(given, Sequence | np.ndarray) and not isinstance(given, str) else [given] * samples
+    given = given.tolist() if hasattr(given, "tolist") else given  # of numpy's and jax's arrays
+    several = list(given) if np.ndim(given) else [given] * samples
     if len(several) != samples:
         raise ValueError(f"{len(several)} labels for {samples} images; give one for all, or one for each")
     return np.array([_label(one, names) for one in several], np.int32)
@@ -76,6 +78,8 @@ def _label(given: Any, names: list[str]) -> int:
         fits = [number for number, name in enumerate(small) if name == wanted] or [n for n, name in enumerate(small) if wanted in name]
         if wanted and len(fits) == 1:
             return fits[0]
+        if wanted.isdecimal() and int(wanted) < len(names):
+            return int(wanted)
     raise ValueError(f"label={given!r}: wanted one of {', '.join(names)}, or a number from 0 to {len(names) - 1}")
 
 

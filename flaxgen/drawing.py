@@ -1,7 +1,7 @@
 """How a model's images are drawn: the numbers that its folder says, and the noise that each row starts from."""
 
 import dataclasses
-import math
+import numbers
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -14,6 +14,8 @@ from flaxgen.protocols import Array
 
 Noise = Literal["uniform", "normal"]
 SEEDS = 2**32
+MOST = 100_000  # images of a call, and moves of a chain
+LARGEST = 1e30  # of a chain's numbers, which float32 holds
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +38,8 @@ class Sampling:
         whole("moves", self.moves, 1)
         for name in ("step", "noise", "clip", "temperature"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-                raise ValueError(f"{name}={value!r}: wanted a finite number of at least 0")
+            if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= value <= LARGEST:
+                raise ValueError(f"{name}={value!r}: wanted a number from 0 to {LARGEST:g}")
         if self.kind not in get_args(langevin.Kind):
             raise ValueError(f"kind={self.kind!r}: wanted one of {', '.join(get_args(langevin.Kind))}")
         if not isinstance(self.classes, list | tuple) or not all(isinstance(name, str) for name in self.classes):
@@ -59,9 +61,9 @@ def of(card: dict[str, Any]) -> Sampling:
 
 
 def whole(name: str, value: Any, least: int) -> int:
-    """The value, or a ValueError where it is no whole number of at least that."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name}={value!r}: wanted a whole number of at least {least}")
+    """The value, or a ValueError where it is no whole number from `least` to MOST."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not least <= value <= MOST:
+        raise ValueError(f"{name}={value!r}: wanted a whole number from {least} to {MOST}")
     return int(value)
 
 

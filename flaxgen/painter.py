@@ -1,6 +1,7 @@
 """Images out of energies: model folders as something to call."""
 
 import importlib.resources
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -40,6 +41,10 @@ class Painter:
     """
 
     def __init__(self, models: Any = None, params: Params = None, *, join: Join = "mean", sampling: Sampling | None = None):
+        if isinstance(models, str | os.PathLike):
+            raise ValueError(f"Painter({os.fspath(models)!r}) names a folder; of folders, Painter.load makes a painter")
+        if models is not None and params is None:
+            raise ValueError("models are given without params; give the tree of parameters that belongs to them, of several a tuple")
         if models is None:
             models, params, _ = weights.load(bundled())
             sampling = sampling or drawing.of(weights.describe(bundled()))
@@ -83,9 +88,11 @@ class Painter:
     ) -> Iterator[np.ndarray]:
         """What a call gives, as it comes into being: before the first move, after it, and after every `every` more (None: at the end)."""
         samples = drawing.whole("samples", samples, 1)
-        known_BYXC = None if like is None else canvas.images("like", like, self.shape).repeat(samples, axis=0)
-        rows = samples if known_BYXC is None else len(known_BYXC)
-        return self._walk(rows, self._labels(label, rows, known_BYXC), known_BYXC, None, seed, every, wishes)
+        if like is None:
+            return self._walk(samples, self._labels(label, samples, None), None, None, seed, every, wishes)
+        like_BYXC = canvas.images("like", like, self.shape)
+        label_B = self._labels(label, len(like_BYXC) * samples, like_BYXC)
+        return self._walk(len(like_BYXC) * samples, label_B, like_BYXC.repeat(samples, axis=0), None, seed, every, wishes)
 
     def inpaint(self, image: Any, mask: Any, samples: int = 1, *, label: Any = None, seed: int = 0, **wishes: Any) -> np.ndarray:
         """image_BYXC with what the mask marks painted anew, `samples` times for each image, side by side; all else stays as it was.
@@ -101,9 +108,9 @@ class Painter:
         """What `inpaint` gives, as `stream` does."""
         image_BYXC = canvas.images("image", image, self.shape)
         samples = drawing.whole("samples", samples, 1)
-        kept_BYXC = ~canvas.mask(mask, len(image_BYXC), self.shape).repeat(samples, axis=0)
-        known_BYXC = image_BYXC.repeat(samples, axis=0)
-        label_B = self._labels(label, len(known_BYXC), np.where(kept_BYXC, known_BYXC, np.uint8(canvas.GREY)))
+        kept_BYXC = ~canvas.mask(mask, len(image_BYXC), self.shape)
+        label_B = self._labels(label, len(image_BYXC) * samples, np.where(kept_BYXC, image_BYXC, np.uint8(canvas.GREY)))
+        known_BYXC, kept_BYXC = (each_BYXC.repeat(samples, axis=0) for each_BYXC in (image_BYXC, kept_BYXC))
         return self._walk(len(known_BYXC), label_B, known_BYXC, kept_BYXC, seed, every, wishes)
 
     def denoise(self, image: Any, *, label: Any = None, seed: int = 0, **wishes: Any) -> np.ndarray:
@@ -164,7 +171,7 @@ class Painter:
 
     def _labels(self, label: Any, rows: int, known_BYXC: np.ndarray | None) -> np.ndarray | None:
         if self.classes and label is None and known_BYXC is not None:
-            return self._of_classes(known_BYXC).argmin(axis=0).astype(np.int32)
+            return self._of_classes(known_BYXC).argmin(axis=0).astype(np.int32).repeat(rows // len(known_BYXC))
         if self.classes:
             return canvas.labels(label, self.sampling.classes or self.classes, rows)
         if label is not None:
@@ -187,7 +194,7 @@ def _frames(rows: int, starts: list[Array], films: list[Iterator[Array]]) -> Ite
     for parts in zip(*films, strict=True):
         x_BYXC = np.concatenate(parts)[:rows]
         if not np.isfinite(x_BYXC).all():
-            raise FloatingPointError("the chain has left the numbers; the model's weights are damaged, or its step is too large")
+            raise FloatingPointError("the chain has left the numbers; the model's weights are damaged, or its step or noise is too large")
         yield canvas.pixels(x_BYXC)
 
 
@@ -200,7 +207,7 @@ def _last(frames: Iterator[np.ndarray]) -> np.ndarray:
 def _check_kind(config: Any, what: Any) -> None:
     if config.architecture != "energy":
         raise Mismatch(
-            f"{what} is a {config.architecture!r}; wanted an energy model of images, as python -m train energy makes them"
+            f"{what} is a {config.architecture!r}; wanted an energy model of images, as python -m train energy-fashion makes them"
             + ("; flows paint one at a time" if config.architecture == "flow" else "")
         )
 

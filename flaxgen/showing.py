@@ -1,5 +1,6 @@
 """Images as they come into being, shown on the terminal or kept as files."""
 
+import contextlib
 import dataclasses
 import pathlib
 import sys
@@ -53,10 +54,28 @@ class Outputs:
             if path.suffix.lower() != ENDS[name]:
                 raise ValueError(f"--{name} {path}: wanted a name that ends in {ENDS[name]}")
             terminal.check_target(f"--{name}", path)
-        if len({path.absolute() for path in self.files.values()}) != len(self.files):
+        if len({path.resolve() for path in self.files.values()}) != len(self.files):
             raise ValueError("--png and --strip name one file; give each its own")
         if self.files or not on_terminal():
             gallery.check()
+        if not self.files and not on_terminal():
+            terminal.check_target("--png", _free())
+
+    def check_size(self, count: int, columns: int | None, shape: tuple[int, int, int], frames: int) -> None:
+        """ValueError where the files would be too large, of `count` images side by side and so many frames of a chain."""
+        columns = self.columns or columns
+        if self.png is not None or not self.files:
+            gallery.planned(count, shape[:2], columns=columns, scale=self.scale)
+        if self.strip is not None:
+            moments = min(frames, gallery.MOMENTS)
+            gallery.planned(min(count, LINES) * moments, shape[:2], columns=moments, scale=self.scale)
+        if self.gif is not None:
+            size, *_ = gallery.planned(count, shape[:2], columns=columns, scale=self._scale(shape))
+            gallery.check_animation(min(frames, gallery.FRAMES), size)
+
+    def _scale(self, shape: tuple[int, int, int]) -> int:
+        """Of an animation."""
+        return self.scale or max(1, GIF_EDGE // max(shape[:2]))
 
     def write(self, film: list[Frame], arrange: Arrange, columns: int | None) -> None:
         """The files that are asked for; where there is neither any nor a terminal, the next free paint.png, whose name is printed."""
@@ -69,33 +88,33 @@ class Outputs:
         if self.strip is not None:
             gallery.save(gallery.strip([frame[:LINES] for frame in film], scale=self.scale), self.strip)
         if self.gif is not None:
-            scale = self.scale or max(1, GIF_EDGE // max(film[-1].shape[1:3]))
+            scale = self._scale(film[-1].shape[1:])
             gallery.animate([gallery.grid(arrange(frame), columns=columns, scale=scale) for frame in film], self.gif)
 
 
 def on_terminal() -> bool:
-    """Whether images can be shown on standard output: on a terminal that has colours."""
+    """Whether images can be shown on standard output: on a terminal that has colours and all characters."""
     from rich import console
 
     where = console.Console()
-    return where.is_terminal and where.color_system is not None and not where.no_color
+    return where.is_terminal and where.color_system is not None and not where.no_color and where.encoding.startswith("utf")
 
 
-def watched(frames: Iterator[Frame], counts: list[int], arrange: Arrange, columns: int | None, *, shown: bool) -> list[Frame]:
-    """All frames; while they come a person sees how many moves are done and, where `shown`, the images.
+def watched(frames: Iterator[Frame], counts: list[int], kept: int, arrange: Arrange, columns: int | None, *, shown: bool) -> list[Frame]:
+    """The frames; while they come a person sees how many moves are done and, where `shown`, the images.
 
-    counts: the moves that are done when each frame comes.
+    counts: the moves that are done when each frame comes. kept: how many frames are given back at most, at equal distances.
     """
     from rich import console, live, progress
 
     where = console.Console(stderr=not shown)
     bar = progress.Progress("painting", progress.BarColumn(), progress.MofNCompleteColumn(), progress.TimeRemainingColumn(), console=where)
-    task, film = bar.add_task("painting", total=counts[-1]), []
-    if not where.is_terminal:
-        return list(frames)
-    with live.Live(bar, console=where, refresh_per_second=REDRAWN, transient=True) as screen:
-        for frame, done in zip(frames, counts, strict=True):
-            film.append(frame)
+    task, film, places = bar.add_task("painting", total=counts[-1]), [], {*gallery.spread(len(counts), kept)}
+    screen = live.Live(bar, console=where, refresh_per_second=REDRAWN, transient=True)
+    with screen if where.is_terminal else contextlib.nullcontext():
+        for place, (frame, done) in enumerate(zip(frames, counts, strict=True)):
+            if place in places:
+                film.append(frame)
             bar.update(task, completed=done)
             if shown:
                 text, _ = preview.text(arrange(frame), columns, where.width, where.height - 2)

@@ -97,10 +97,42 @@ def test_other_files_are_cropped_in_the_middle_resized_and_made_grey(tmp_path):
     assert (gallery.read(tmp_path / "clear.png", (4, 4, 3)) == 255).all()
 
 
+@pytest.mark.parametrize(("mode", "kind"), [("CMYK", "jpeg"), ("1", "png"), ("P", "png"), ("LA", "png"), ("YCbCr", "jpeg")])
+def test_pixels_of_other_kinds_are_read(tmp_path, mode, kind):
+    half = Image.fromarray(np.repeat(np.uint8([[0, 255]]), 8, axis=1).repeat(16, axis=0))
+    half.convert("RGB").convert(mode).save(tmp_path / "a", format=kind)
+    np.testing.assert_allclose(gallery.read(tmp_path / "a", (16, 16, 1))[:, :, 0], np.asarray(half), atol=2)
+
+
+def test_of_an_animation_the_first_picture_is_read(tmp_path):
+    pictures = [drawn(6, 5, 1, seed=seed) for seed in range(3)]
+    gallery.animate(pictures, tmp_path / "a.gif")
+    np.testing.assert_array_equal(gallery.read(tmp_path / "a.gif", (6, 5, 1)), pictures[0])
+
+
+def test_what_is_too_large_is_not_read(tmp_path, monkeypatch):
+    gallery.save(drawn(40, 50, 3), tmp_path / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1500)  # beyond which pillow warns
+    assert gallery.read(tmp_path / "a.png", (4, 4, 1)).shape == (4, 4, 1)
+    for name, limit, says in (("PIXELS", 1999, "50 by 40 pixels"), ("BYTES", 100, "at most 100 are read")):
+        with monkeypatch.context() as limited, pytest.raises(ValueError, match=says):
+            limited.setattr(gallery, name, limit)
+            gallery.read(tmp_path / "a.png", (4, 4, 1))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # twice which it refuses
+    with pytest.raises(ValueError, match=r"a\.png cannot be read .*bomb"):
+        gallery.read(tmp_path / "a.png", (4, 4, 1))
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"file/a\.png cannot be written \(.*; name another"):
+        gallery.save(drawn(3, 4, 1), tmp_path / "file" / "a.png")
+
+
 def test_what_is_no_image_is_said(tmp_path):
     (tmp_path / "text.png").write_text("no image")
     Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(ValueError, match=r"text\.png cannot be read as an image"):
+    with pytest.raises(ValueError, match=r"text\.png cannot be read as an image \(its format is unknown\)"):
         gallery.read(tmp_path / "text.png", (4, 4, 1))
     with pytest.raises(ValueError, match="no such file"):
         gallery.read(tmp_path / "none.png", (4, 4, 1))
@@ -125,6 +157,9 @@ def test_a_cut_file_is_said(tmp_path):
         (lambda: gallery.grid([[1]]), "list"),
         (lambda: gallery.grid(drawn(2, 3, 4, 1), columns=0), "columns=0"),
         (lambda: gallery.grid(drawn(2, 3, 4, 1), scale=1.5), "scale=1.5"),
+        (lambda: gallery.grid(drawn(2, 3, 4, 1), scale=10**5), "a grid of 2 at scale 100000 has 800,012 by 300,008 pixels"),
+        (lambda: gallery.animate([np.zeros((1, gallery.SIDE + 1, 1), np.uint8)], "a.gif"), "too large for an animation"),
+        (lambda: gallery.check_animation(60, (2000, 2000)), "60 pictures of 2,000 by 2,000"),
         (lambda: gallery.strip([]), "no frames"),
         (lambda: gallery.strip([drawn(2, 3, 4, 1), drawn(2, 4, 4, 1)]), "all of one shape"),
         (lambda: gallery.animate([drawn(3, 4, 1)], "a.gif", milliseconds=5), "milliseconds=5"),

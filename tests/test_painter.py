@@ -49,7 +49,7 @@ def test_a_chain_may_start_from_images(plain):
     like_BYXC = painters.images(2, 6, 6, 1)
     first, *_ = plain.stream(3, like=like_BYXC)
     np.testing.assert_array_equal(first, like_BYXC.repeat(3, axis=0))
-    still_BYXC = plain(2, like=like_BYXC[0], step=0.0, noise=0.0)
+    still_BYXC = plain(2, like=like_BYXC[0], step=np.float32(0), noise=0.0)
     np.testing.assert_array_equal(still_BYXC, like_BYXC[:1].repeat(2, axis=0))
 
 
@@ -84,6 +84,8 @@ def test_classes_come_in_turn_or_by_name_or_number(named):
     assert given._labels(None, 5, None).tolist() == [0, 1, 2, 0, 1]
     assert given._labels("shirt", 2, None).tolist() == [0, 0] and given._labels("boot", 1, None).tolist() == [2]
     assert given._labels(["T-SHIRT", 2], 2, None).tolist() == [1, 2] and named._labels(1, 1, None).tolist() == [1]
+    assert given._labels("2", 1, None).tolist() == [2]
+    assert given._labels(jax.numpy.array([2, 0]), 2, None).tolist() == given._labels(np.array([2, 0]), 2, None).tolist() == [2, 0]
     np.testing.assert_array_equal(given(2, label="boot"), given(2, label=2))
     assert (given(2, label="boot") != given(2, label="Shirt")).any()
 
@@ -98,8 +100,9 @@ def test_the_energy_of_a_conditional_model_is_that_of_the_likeliest_class(named)
 def test_a_chain_that_starts_from_an_image_takes_its_likeliest_class(named):
     lowest_BYXC = canvas.pixels(named.params[0]["image"])[[2, 0]]
     np.testing.assert_array_equal(named(1, like=lowest_BYXC), named(1, like=lowest_BYXC, label=[2, 0]))
-    got_BYXC = named.inpaint(lowest_BYXC, "middle", 2)
-    np.testing.assert_array_equal(got_BYXC, named.inpaint(lowest_BYXC, "middle", 2, label=[2, 2, 0, 0]))
+    got_BYXC = named.inpaint(lowest_BYXC, "middle")
+    np.testing.assert_array_equal(got_BYXC, named.inpaint(lowest_BYXC, "middle", label=[2, 0]))
+    assert named._labels(None, 4, lowest_BYXC).tolist() == [2, 2, 0, 0]
 
 
 @pytest.mark.parametrize(("join", "by"), [("mean", np.mean), ("sum", np.sum)])
@@ -144,6 +147,10 @@ def test_folders_that_cannot_paint_together_are_refused(tmp_path):
     [
         (lambda one: one(0), "samples=0"),
         (lambda one: one(2.0), "samples=2.0"),
+        (lambda one: one(10**9), "samples=1000000000"),
+        (lambda one: one(noise=1e300), "noise=1e"),
+        (lambda one: painter.Painter("runs/a"), r"Painter\.load"),
+        (lambda one: painter.Painter(one.models), "without params"),
         (lambda one: one(moves=0), "moves=0"),
         (lambda one: one(step=-1), "step=-1"),
         (lambda one: one(noise=float("nan")), "noise=nan"),
@@ -164,7 +171,7 @@ def test_a_mistake_is_refused_before_anything_is_painted(plain, call, says):
         call(plain)
 
 
-@pytest.mark.parametrize("label", ["sock", "shirt", "", 3, -1, True, 1.5, ["Pullover"]])
+@pytest.mark.parametrize("label", ["sock", "shirt", "", "3", "²", 3, -1, True, 1.5, ["Pullover"], np.array(3), {1}])
 def test_a_class_that_there_is_not_or_is_not_clear_is_refused(label):
     with pytest.raises(ValueError, match="label"):
         canvas.labels(label, ("T-shirt", "Undershirt", "Pullover"), 2)

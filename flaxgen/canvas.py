@@ -17,7 +17,10 @@ def images(name: str, given: Any, shape: tuple[int, int, int]) -> Array:
     height, width, channels = shape
     wanted = f"{height} by {width} with {channels} channel{'s' if channels > 1 else ''}"
     if image.dtype != np.uint8:
-        raise ValueError(f"{name} holds {image.dtype}; wanted uint8, 0 to 255. Of numbers from 0 to 1: (image * 255).astype(np.uint8)")
+        raise ValueError(
+            f"{name} holds {image.dtype}; wanted uint8, 0 to 255. Of numbers from 0 to 1, (image * 255).astype(np.uint8) makes that, of "
+            "files flaxgen.gallery.read"
+        )
     if channels == 1 and image.shape[-2:] == shape[:2] and image.ndim in (2, 3):
         image = image[..., None]
     if image.shape[-3:] != shape or image.ndim not in (3, 4) or not image.size:
@@ -64,7 +67,7 @@ def labels(given: Any, classes: Sequence[str] | int, samples: int) -> Array:
     if given is None:
         return np.arange(samples, dtype=np.int32) % len(names)
     given = given.tolist() if hasattr(given, "tolist") else given  # of numpy's and jax's arrays
-    several = list(given) if np.ndim(given) else [given] * samples
+    several = given if isinstance(given, list | tuple) else [given] * samples
     if len(several) != samples:
         raise ValueError(f"{len(several)} labels for {samples} images; give one for all, or one for each")
     return np.array([_label(one, names) for one in several], np.int32)
@@ -78,8 +81,9 @@ def _label(given: Any, names: list[str]) -> int:
         fits = [number for number, name in enumerate(small) if name == wanted] or [n for n, name in enumerate(small) if wanted in name]
         if wanted and len(fits) == 1:
             return fits[0]
-        if wanted.isdecimal() and int(wanted) < len(names):
-            return int(wanted)
+        numbers = [str(number) for number in range(len(names))]
+        if wanted in numbers:
+            return numbers.index(wanted)
     raise ValueError(f"label={given!r}: wanted one of {', '.join(names)}, or a number from 0 to {len(names) - 1}")
 
 

@@ -17,7 +17,7 @@ PAPER = 255  # between images, and where a grid has no more of them
 EDGE = 96  # pixels: images are enlarged, by whole factors, to at most that
 MOMENTS = 12  # of a film strip
 FRAMES = 60  # of an animation
-SHORTEST = 20  # milliseconds of a frame that browsers still keep to
+SHORTEST, LONGEST = 20, 655_350  # milliseconds of a frame: what browsers still keep to, and what fits into 16 bits of hundredths
 PIXELS = 100_000_000  # of a picture that is read or written, or of all pictures of an animation
 SIDE = 65_535  # pixels of an animation, which has 16 bits for its width and for its height
 BYTES = 500_000_000  # of a file that is read
@@ -88,6 +88,8 @@ def spread(length: int, most: int) -> list[int]:
 def save(picture_YXC: Array, target: pathlib.Path) -> None:
     """Writes a PNG whole or not at all; missing folders are made."""
     check()
+    if np.ndim(picture_YXC) != 3:
+        raise ValueError(f"a picture of shape {np.shape(picture_YXC)}; wanted (height, width, channels). Of several images, grid makes one")
     _check(picture_YXC[None])
     _write(target, lambda file: _image(picture_YXC).save(file, format="PNG", optimize=True))
 
@@ -100,8 +102,10 @@ def animate(pictures: Sequence[Array], target: pathlib.Path, *, milliseconds: in
     """
     check()
     shown = [pictures[place] for place in spread(len(pictures), FRAMES)]
-    milliseconds = min(200, max(60, 2000 // len(shown))) if milliseconds is None else _whole("milliseconds", milliseconds, SHORTEST)
-    hold = _whole("hold", hold, SHORTEST)
+    milliseconds = (
+        min(200, max(60, 2000 // len(shown))) if milliseconds is None else _whole("milliseconds", milliseconds, SHORTEST, LONGEST)
+    )
+    hold = _whole("hold", hold, SHORTEST, LONGEST)
     _check_alike([picture_YXC[None] for picture_YXC in shown])
     check_animation(len(shown), shown[0].shape[:2])
     first, *rest = map(_image, shown)
@@ -127,6 +131,8 @@ def read(path: pathlib.Path, shape: tuple[int, int, int]) -> Array:
     check()
     from PIL import Image, ImageOps
 
+    if len(shape) != 3 or min(shape) < 1 or shape[2] not in (1, 3):
+        raise ValueError(f"shape={shape}: wanted (height, width, 1 or 3 channels)")
     height, width, channels = shape
     turned = _opened(pathlib.Path(path))
     flat = Image.alpha_composite(Image.new("RGBA", turned.size, "white"), turned).convert("L" if channels == 1 else "RGB")
@@ -185,7 +191,7 @@ def _check_alike(frames: Sequence[Array]) -> None:
             raise ValueError(f"frames of shapes {np.shape(frames[0])[1:]} and {np.shape(frame)[1:]}: wanted all of one shape")
 
 
-def _whole(name: str, value: int, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise ValueError(f"{name}={value!r}: wanted a whole number of at least {least}")
+def _whole(name: str, value: int, least: int, most: int | None = None) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least or (most is not None and value > most):
+        raise ValueError(f"{name}={value!r}: wanted a whole number {f'of at least {least}' if most is None else f'from {least} to {most}'}")
     return int(value)

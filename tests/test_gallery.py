@@ -163,6 +163,9 @@ def test_a_cut_file_is_said(tmp_path):
         (lambda: gallery.strip([]), "no frames"),
         (lambda: gallery.strip([drawn(2, 3, 4, 1), drawn(2, 4, 4, 1)]), "all of one shape"),
         (lambda: gallery.animate([drawn(3, 4, 1)], "a.gif", milliseconds=5), "milliseconds=5"),
+        (lambda: gallery.animate([drawn(3, 4, 1)], "a.gif", hold=10**6), "hold=1000000: wanted a whole number from 20 to 655350"),
+        (lambda: gallery.save(drawn(2, 3, 4, 1), "a.png"), "grid makes one"),
+        (lambda: gallery.read("a.png", (3, 4)), r"shape=\(3, 4\)"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(call, says):

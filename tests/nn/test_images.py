@@ -23,15 +23,23 @@ def defined(x_BYXC: np.ndarray, kernel_YXCF: np.ndarray) -> np.ndarray:
     return sum(np.einsum("BYXC,CF->BYXF", padded_BYXC[:, i : i + height, j : j + width], kernel_YXCF[i, j]) for i, j in taps)
 
 
+def by_kernel(x_BYXC: np.ndarray, slope_BYXF: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The derivative of the convolution times a slope by each of its taps, by the definition."""
+    (_, height, width, _), (tall, wide) = x_BYXC.shape, size
+    padded_BYXC = np.pad(x_BYXC.astype(np.float64), ((0, 0), (tall // 2, tall // 2), (wide // 2, wide // 2), (0, 0)))
+    taps = [[padded_BYXC[:, i : i + height, j : j + width].reshape(-1, x_BYXC.shape[3]) for j in range(wide)] for i in range(tall)]
+    return np.stack([np.stack([tap_NC.T @ slope_BYXF.reshape(len(tap_NC), -1) for tap_NC in row]) for row in taps])
+
+
 def apart(made, wanted) -> float:
     return float(np.abs(np.asarray(made, np.float64) - wanted).max() / np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 7, 3, 4), (3, 4, 4, 2, 5), (1, 1, 1, 2, 3), (2, 6, 3, 16, 17)])
+@pytest.mark.parametrize("shape", [(2, 5, 7, 3, 4), (3, 4, 6, 2, 5), (1, 1, 1, 2, 3)])
 def test_winograd_is_the_convolution_by_its_definition(shape):
     rows, height, width, channels, filters = shape
     x_BYXC, kernel_YXCF = drawn(rows, height, width, channels), drawn(3, 3, channels, filters)
-    assert apart(winograd.conv(x_BYXC, kernel_YXCF), defined(x_BYXC, kernel_YXCF)) < 1e-5
+    assert apart(jax.jit(winograd.conv)(x_BYXC, kernel_YXCF), defined(x_BYXC, kernel_YXCF)) < 1e-5
 
 
 # The first two by XLA, the third by few filters and the fourth by Winograd, as a CPU does.
@@ -42,16 +50,16 @@ def test_winograd_is_the_convolution_by_its_definition(shape):
 def test_a_convolution_and_both_its_gradients_are_right(shape, size):
     rows, height, width, channels, filters = shape
     x_BYXC, kernel_YXCF, slope_BYXF = drawn(rows, height, width, channels), drawn(*size, channels, filters), drawn(*shape[:3], filters)
-    y_BYXF, back = jax.vjp(images.conv, x_BYXC, kernel_YXCF)
-    to_x_BYXC, to_kernel_YXCF = back(slope_BYXF)
+
+    @jax.jit
+    def both(x_BYXC, kernel_YXCF):
+        y_BYXF, back = jax.vjp(images.conv, x_BYXC, kernel_YXCF)
+        return y_BYXF, *back(slope_BYXF)
+
+    y_BYXF, to_x_BYXC, to_kernel_YXCF = both(x_BYXC, kernel_YXCF)
     assert apart(y_BYXF, defined(x_BYXC, kernel_YXCF)) < 1e-5
     assert apart(to_x_BYXC, defined(slope_BYXF, kernel_YXCF[::-1, ::-1].swapaxes(2, 3))) < 1e-5
-    # The derivative of a sum of products by each tap: with that tap alone.
-    for i, j in itertools.product(range(size[0]), range(size[1])):
-        tap_YXCF = np.zeros_like(kernel_YXCF)
-        tap_YXCF[i, j, 1, 2] = 1
-        wanted = (defined(x_BYXC, tap_YXCF) * slope_BYXF).sum()
-        assert abs(to_kernel_YXCF[i, j, 1, 2] - wanted) < 1e-5 * np.abs(slope_BYXF).sum()
+    assert apart(to_kernel_YXCF, by_kernel(x_BYXC, slope_BYXF, size)) < 1e-5
 
 
 def test_the_quick_way_is_taken_where_it_pays_and_gives_second_derivatives():
@@ -67,7 +75,8 @@ def test_the_quick_way_is_taken_where_it_pays_and_gives_second_derivatives():
     def direct(kernel_YXCF):
         return jax.grad(lambda x_BYXC: (images._direct(x_BYXC, kernel_YXCF) ** 2).sum())(x_BYXC).sum()
 
-    assert apart(jax.grad(slope)(kernel_YXCF), np.asarray(jax.grad(direct)(kernel_YXCF), np.float64)) < 1e-5
+    found, wanted = (jax.jit(jax.grad(function))(kernel_YXCF) for function in (slope, direct))
+    assert apart(found, np.asarray(wanted, np.float64)) < 1e-5
 
 
 def test_a_convolution_without_rows_and_one_in_bfloat16_pass():

@@ -17,7 +17,7 @@ def text(image_BYXC: np.ndarray, columns: int | None, width: int, height: int):
     from rich.text import Text
 
     image_BYXC, columns, count = _fitted(image_BYXC, columns, width, height)
-    made = Text(no_wrap=True)
+    made = Text(no_wrap=True, overflow="crop")
     for start in range(0, count, columns):
         beside = image_BYXC[start : min(start + columns, count)]
         for row in range(0, image_BYXC.shape[1], 2):

@@ -222,7 +222,7 @@ def test_without_pillow_the_extra_is_named_before_anything_is_painted(paint, mon
 def test_the_terminal_shows_two_pixels_a_character():
     image_BYXC = painters.images(1, 4, 3, 1)
     text, count = preview.text(image_BYXC, None, 80, 24)
-    assert (count, text.plain) == (1, "▀▀▀ \n▀▀▀ \n")
+    assert (count, text.plain, text.overflow) == (1, "▀▀▀ \n▀▀▀ \n", "crop")
     upper, lower = image_BYXC[0, 2, 1, 0], image_BYXC[0, 3, 1, 0]
     assert str(text.spans[4].style) == f"rgb({upper},{upper},{upper}) on rgb({lower},{lower},{lower})"
 

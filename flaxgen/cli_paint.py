@@ -53,7 +53,7 @@ class Given:
     """Images of yours to begin with, of any format and size: cropped in the middle, resized, and made grey where the model paints in grey.
 
     Attributes:
-        like: Start from these in the place of noise.
+        like: Start from these in the place of noise; images of yours may be of any format and size.
         inpaint: Paint anew what --mask marks of these, and leave the rest.
         mask: Half of the image, its middle, or a picture, white where to paint.
         denoise: Clean these of noise; --moves says how far the chain may go.
@@ -137,21 +137,7 @@ def paint(
         seed: The same seed paints the same images again.
         debug: Show the whole trace of an error.
     """
-    if model and flow:
-        raise ValueError("both --model and --flow are given; keep one of them")
-    if samples is not None and samples < (2 if given.between else 1):
-        raise ValueError(f"--samples {samples}: wanted a whole number of at least {2 if given.between else 1}")
-    if samples is not None and (given.denoise or given.score):
-        raise ValueError("--samples says nothing about --denoise and --score, which answer each image once; leave it out")
-    if join == "sum" and len(model) < 2:
-        raise ValueError("--join sum adds energies up; name two models or more with --model")
-    given.check()
-    outputs.check()
-    given.check_apart(outputs.files)
-    if given.score and (wishes.said or outputs.files):
-        raise ValueError(f"--score paints nothing; leave --{' and --'.join((*wishes.said, *outputs.files))} out")
-    if given.between and wishes.said:
-        raise ValueError(f"--between draws nothing; leave --{' and --'.join(wishes.said)} out")
+    _check_words(model, flow, join, samples, given, wishes, outputs)
     used = {name: bool(value) for name, value in dataclasses.asdict(given).items()} | dict.fromkeys((*wishes.said, *outputs.files), True)
     used["label"] = bool(label)
     if not model:
@@ -178,6 +164,25 @@ def paint(
         whole_lines = made.classes * max(1, round(16 / made.classes)) if made.classes and not label else 16
         count = samples or (1 if given.denoise else 4 if given.files else whole_lines)
         _walk(made, given, read_BYXC, count, label, seed, wishes.said, outputs)
+
+
+def _check_words(model, flow: bool, join: str, samples: int | None, given: Given, wishes: Wishes, outputs: showing.Outputs) -> None:
+    """ValueError or ImportError where options do not go together, or files cannot be read or written."""
+    if model and flow:
+        raise ValueError("both --model and --flow are given; keep one of them")
+    if samples is not None and samples < (2 if given.between else 1):
+        raise ValueError(f"--samples {samples}: wanted a whole number of at least {2 if given.between else 1}")
+    if samples is not None and (given.denoise or given.score):
+        raise ValueError("--samples says nothing about --denoise and --score, which answer each image once; leave it out")
+    if join == "sum" and len(model) < 2:
+        raise ValueError("--join sum adds energies up; name two models or more with --model")
+    given.check()
+    outputs.check()
+    given.check_apart(outputs.files)
+    if given.score and (wishes.said or outputs.files):
+        raise ValueError(f"--score paints nothing; leave --{' and --'.join((*wishes.said, *outputs.files))} out")
+    if given.between and wishes.said:
+        raise ValueError(f"--between draws nothing; leave --{' and --'.join(wishes.said)} out")
 
 
 def _check_used(kind: str, used: dict[str, bool]) -> None:

@@ -23,19 +23,58 @@ def test_the_gradient_of_h_is_its_derivative():
     np.testing.assert_allclose(acyclic.h_and_slope(w_DD)[1], jax.grad(acyclic.h)(w_DD), rtol=1e-4)
 
 
+def demonstration(seed):
+    true_DD = acyclic.random_graph(seed, 20, 20)
+    return true_DD, acyclic.samples(1000 + seed, true_DD, 100)
+
+
 def test_a_graph_is_learned_from_samples_and_the_rounds_are_told():
     true_DD = acyclic.random_graph(1, 5, 5)
     told = []
-    found_DD = acyclic.learn(acyclic.samples(1, true_DD, 300), tolerance=1e-3, watch=lambda *facts: told.append(facts))
+    found_DD = acyclic.learn(acyclic.samples(1, true_DD, 300), tolerance=1e-2, watch=lambda *facts: told.append(facts))
     assert acyclic.accuracy(true_DD, found_DD) == {"fdr": 0, "tpr": 1, "fpr": 0, "shd": 0, "edges": 5}
     assert np.abs(found_DD - true_DD).max() < 0.4
-    assert [round for round, _, _ in told] == list(range(len(told))) and told[-1][1] <= 1e-3 < told[-2][1]
+    assert [round for round, _, _ in told] == list(range(len(told))) and told[-1][1] <= 1e-2 < told[-2][1]
 
 
 @pytest.mark.nightly
-def test_the_demonstration_of_twenty_nodes_finds_every_edge():
-    true_DD = acyclic.random_graph(1, 20, 20)
-    assert acyclic.accuracy(true_DD, acyclic.learn(acyclic.samples(1001, true_DD, 100)))["shd"] == 0
+def test_the_published_procedure_finds_every_edge_of_the_demonstration():
+    true_DD, x_BD = demonstration(1)
+    found_DD = acyclic.learn(x_BD)
+    assert acyclic.accuracy(true_DD, found_DD)["shd"] == acyclic.accuracy(true_DD, acyclic.refine(x_BD, found_DD))["shd"] == 0
+
+
+@pytest.mark.nightly
+def test_of_thirty_demonstrations_most_are_found_whole():
+    """20 of the graphs 0 to 9 and 20 to 39, where the published procedure alone finds 12; of most others the samples speak for another."""
+    missed = []
+    for seed in (*range(10), *range(20, 40)):
+        true_DD, x_BD = demonstration(seed)
+        missed.append(acyclic.accuracy(true_DD, acyclic.refine(x_BD, acyclic.learn(x_BD, tolerance=1e-2)))["shd"])
+    assert missed.count(0) >= 18 and max(missed) <= 2
+
+
+def test_refining_adds_drops_and_turns_edges_and_fits_the_weights():
+    true_DD, x_BD = demonstration(1)
+    wrong_DD = true_DD.copy()
+    gone, turned = np.argwhere(true_DD)[[0, 7]]
+    wrong_DD[tuple(gone)] = wrong_DD[tuple(turned)] = 0
+    wrong_DD[tuple(turned[::-1])] = 0.1
+    apart = next((one, other) for one, other in np.argwhere(true_DD == 0) if one < other and not true_DD[other, one])
+    wrong_DD[apart] = 0.1
+    assert acyclic.is_acyclic(wrong_DD) and acyclic.accuracy(true_DD, wrong_DD)["shd"] == 3
+    refined_DD = acyclic.refine(x_BD, wrong_DD)
+    assert acyclic.accuracy(true_DD, refined_DD)["shd"] == 0
+    for node in range(20):
+        given = true_DD[:, node] != 0
+        centred_BD = x_BD - x_BD.mean(0)
+        wanted = np.linalg.lstsq(centred_BD[:, given], centred_BD[:, node])[0]
+        np.testing.assert_allclose(refined_DD[given, node], wanted, rtol=1e-6)
+    wrong_DD[tuple(turned)] = 0.05
+    for begun_DD in (wrong_DD, np.zeros((20, 20))):  # the first has a cycle of two
+        np.testing.assert_allclose(acyclic.refine(x_BD, begun_DD), refined_DD, rtol=1e-6)
+    np.testing.assert_array_equal(acyclic.refine(np.ones((5, 3)), RING_DD), 0)
+    assert not acyclic.refine(x_BD[:, :1], np.zeros((1, 1))).any()
 
 
 def test_graphs_are_drawn_with_as_many_edges_as_asked_for_and_never_a_cycle():
@@ -82,6 +121,8 @@ def test_missing_added_and_turned_edges_count_once_each(edges, wanted):
         (lambda: acyclic.learn(np.ones((4, 3)), penalty=-1), "penalty=-1: want a number of at least 0"),
         (lambda: acyclic.learn(np.ones((4, 3)), tolerance=np.nan), "tolerance=nan"),
         (lambda: acyclic.learn(np.ones((4, 3)), rounds=0), "rounds=0: want at least 1"),
+        (lambda: acyclic.learn(np.ones((4, 3), complex)), "x holds complex128: want real numbers"),
+        (lambda: acyclic.refine(np.ones((4, 3)), CHAIN_DD), r"w of shape \(4, 4\) and x of shape \(4, 3\): want a node for every column"),
         (lambda: acyclic.random_graph(0, 4, 7), "edges=7 among nodes=4: want at least 1 node, and 0 to 6 edges"),
         (lambda: acyclic.samples(0, RING_DD, 5), "w has a cycle"),
         (lambda: acyclic.samples(0, CHAIN_DD, -1), "rows=-1"),

@@ -1,5 +1,6 @@
 """The command `flaxgen`: its commands by name, and errors in one line."""
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -38,6 +39,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
 def main() -> None:
     """Runs a command; every foreseeable error is one line on standard error and an exit code, without a trace."""
     words = sys.argv[1:]
+    for name in ("stdout", "stderr"):  # None where whoever started us closed it
+        if getattr(sys, name) is None:
+            setattr(sys, name, io.StringIO())
     try:
         tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="flaxgen", description=DESCRIPTION, args=words or ["--help"])
         sys.stdout.flush()

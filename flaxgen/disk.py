@@ -112,7 +112,7 @@ def sync_folder(folder: pathlib.Path) -> None:
 
 def replace(path: pathlib.Path, raw: bytes) -> None:
     """A file with these bytes in the place of what lay there, whole or not at all."""
-    work = path.with_name(f".{path.name}.{os.getpid()}")
+    work = path.with_name(f".{path.name[:60]}.{os.getpid()}")  # short: the longest name allowed has no room for more
     try:
         with open(work, "wb") as file:
             file.write(raw)

@@ -72,6 +72,8 @@ def describe(folder) -> dict[str, Any]:
     folder = pathlib.Path(folder)
     path = folder / "config.json"
     if not path.is_file():
+        if (folder / "run.json").is_file():
+            raise Incomplete(f"{folder} is a run of the trainer; make a flaxgen folder of it: `python -m train export {folder} TARGET`")
         what = "holds no config.json" if folder.is_dir() else "is not a folder"
         raise Incomplete(
             f"{folder} {what}; wanted a folder written by flaxgen.save or `python -m convert`. "

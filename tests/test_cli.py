@@ -230,3 +230,8 @@ def test_a_reader_that_leaves_is_no_error():
     assert process.wait(timeout=60) == 0
     with process.stderr:
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_streams_that_are_closed_are_no_error():
+    process = subprocess.run(["sh", "-c", '"$0" -c "$1" score 天地 >&- 2>&-', sys.executable, PROGRAM], capture_output=True)
+    assert process.returncode == 0 and process.stderr == b""

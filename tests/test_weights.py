@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import flaxgen
-from flaxgen import folders, rules, tensors, weights
-from flaxgen.errors import CheckpointError
+from flaxgen import disk, folders, rules, tensors, weights
+from flaxgen.errors import CheckpointError, Incomplete
 from flaxgen.models import config as sizes
 from flaxgen.text import wordpiece
 
@@ -40,6 +40,19 @@ def test_a_saved_model_comes_back_bit_for_bit(folder, model, params):
     assert jax.tree.all(jax.tree.map(np.array_equal, loaded, params))
     assert weights.describe(folder)["end"] == [3] and text.end == (3,)
     assert sorted(path.name for path in folder.iterdir()) == ["README.md", "config.json", "model.safetensors", "vocab.txt"]
+
+
+def test_a_run_of_the_trainer_is_named_as_one(tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(Incomplete, match="python -m train export"):
+        flaxgen.load(tmp_path)
+
+
+def test_the_longest_name_a_file_may_have_is_replaced_too(tmp_path):
+    path = tmp_path / ("字" * 85)
+    for raw in (b"one", b"two"):
+        disk.replace(path, raw)
+        assert [path.read_bytes()] == [found.read_bytes() for found in tmp_path.iterdir()] == [raw]
 
 
 def test_what_ends_a_text_survives_loading_and_saving(folder, tmp_path):

@@ -163,7 +163,9 @@ def go(run: Run, card: dict, saved: checkpoint.Checkpoints) -> int:
 
     hooks = functools.partial(loop.Hooks, save=save, check=saved.check, wait=saved.wait, back=newest, look=look)
     with contextlib.closing(record), data.Prefetch(batch, done + record.skipped) as ahead:
-        _, number = loop.run(program, state, hooks(ahead.get), s, record)
+        state, number = loop.run(program, state, hooks(ahead.get), s, record)
+    if number and hosts.first():
+        print(f"stopped after update {program.done(state)}, which is saved; the same command goes on", file=sys.stderr)
     return 128 + number if number else 0
 
 

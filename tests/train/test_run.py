@@ -67,9 +67,10 @@ def signalled(monkeypatch, updates, number=signal.SIGTERM):
     monkeypatch.setattr(parallel.Program, "update", interrupted)
 
 
-def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_path, monkeypatch):
+def test_a_run_that_is_stopped_and_resumed_ends_with_the_same_bits(whole, tmp_path, monkeypatch, capsys):
     signalled(monkeypatch, [7])
     assert train(tmp_path, steps=12, every=5) == 128 + signal.SIGTERM
+    assert "stopped after update 7, which is saved" in capsys.readouterr().err
     assert [step for step, *_ in losses(tmp_path)] == list(range(1, 8))
     assert train(tmp_path, steps=12, every=5) == 0
     states_equal(whole, tmp_path)

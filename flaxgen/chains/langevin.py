@@ -85,9 +85,13 @@ class Langevin:
         self.energy.check(given.label_B, rows)
 
     def start(self, params: Params, key_B: Array, given: Start) -> tuple[Memory, State]:
+        memory, state = self.begin(key_B, given)
+        return memory, self.step(params, memory, state)
+
+    def begin(self, key_B: Array, given: Start) -> tuple[Memory, State]:
+        """Memory, and the state before the first move: who scans over all moves compiles a move once."""
         zero_B = jnp.zeros((len(key_B),))
-        memory = Memory(given, key_B)
-        return memory, self.step(params, memory, State(given.x_BYXC, zero_B, zero_B.astype(jnp.int32)))
+        return Memory(given, key_B), State(given.x_BYXC, zero_B, zero_B.astype(jnp.int32))
 
     def step(self, params: Params, memory: Memory, state: State) -> State:
         given, x_BYXC = memory.start, state.x_BYXC

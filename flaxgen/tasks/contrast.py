@@ -135,14 +135,16 @@ class Contrast:
     def _run(self, params, begun_BYXC, key_B, label_B):
         """Where the chains end; in reverse mode a scan is passed, a while loop is not."""
         chain, held = self.chain, jax.lax.stop_gradient(params)
-        before, last = (params if self.kl == "chain" else held), (held if self.kl == "none" else params)
         given = langevin.start(begun_BYXC, step=self.step, noise=self.noise, clip=self.clip, label_B=label_B)
-        memory, state = chain.start(before if self.moves > 1 else last, key_B, given)
-        if self.moves > 2:
-            state = jax.lax.scan(lambda state, _: (chain.step(before, memory, state), None), state, length=self.moves - 2)[0]
-        if self.kl == "last" and self.moves > 1:
-            state = jax.lax.stop_gradient(state)
-        return chain.read(chain.step(last, memory, state) if self.moves > 1 else state)
+        memory, state = chain.begin(key_B, given)
+
+        def move(state, _):
+            return chain.step(params if self.kl == "chain" else held, memory, state), None
+
+        state = jax.lax.scan(move, state, length=self.moves - (self.kl == "last"))[0]
+        if self.kl == "last":
+            state = chain.step(params, memory, jax.lax.stop_gradient(state))
+        return chain.read(state)
 
     def _energy(self, params, x_BYXC, label_B, key_B):
         return self.model.apply(params, x_BYXC, label_B, key_B=key_B if self.model.config.dropout else None)

@@ -71,6 +71,5 @@ class Points:
 
     def _run(self, params, x_ND, key_N):
         chain = self.chain
-        memory, state = chain.start(params, key_N, langevin.start(x_ND, step=self.step, noise=1.0))
-        state = jax.lax.scan(lambda state, _: (chain.step(params, memory, state), None), state, length=self.moves - 1)[0]
-        return chain.read(state)
+        memory, state = chain.begin(key_N, langevin.start(x_ND, step=self.step, noise=1.0))
+        return chain.read(jax.lax.scan(lambda state, _: (chain.step(params, memory, state), None), state, length=self.moves)[0])

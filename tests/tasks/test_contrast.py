@@ -133,6 +133,15 @@ def test_the_distance_between_samples_is_that_to_the_nearest_other():
     assert float(contrast.spread(x_BYXC)) == pytest.approx(np.log([0.5, 0.5, np.hypot(0.7, 0.6)]).mean(), abs=1e-5)
 
 
+def test_a_share_of_images_is_augmented_each_by_its_own_key():
+    image_BYXC, key_B = batch(5)["image_BYXC"] / np.float32(255), jax.random.split(jax.random.key(2), 5)
+    augment = jax.jit(contrast.augmented)
+    np.testing.assert_array_equal(augment(image_BYXC, key_B, 0.0), image_BYXC)
+    made_BYXC = augment(image_BYXC, key_B, 1.0)
+    assert (np.abs(made_BYXC - image_BYXC).max((1, 2, 3)) > 0.01).all() and made_BYXC.min() >= 0 and made_BYXC.max() <= 1
+    np.testing.assert_allclose(augment(image_BYXC[::-1], key_B[::-1], 1.0), made_BYXC[::-1], atol=1e-6)
+
+
 def test_a_network_with_all_of_it_has_finite_slopes():
     words = {"kl": "chain", "entropy": 0.3, "augment": 0.5}
     task = contrast.Contrast(energy.Energy(dataclasses.replace(CONFIG, classes=2, dropout=0.5)), moves=3, buffer=5, **words)

@@ -69,6 +69,12 @@ class Flow(nn.Module):
 
     def _code(self, image_BYXC: Array, mutable: list[str]) -> tuple[Array, Array, dict]:
         """z_BD, logdet_B, and by step the variables that are mutable."""
+        c = self.config
+        if image_BYXC.shape != (*image_BYXC.shape[:1], c.size, c.size, c.channels) or not jnp.issubdtype(image_BYXC.dtype, jnp.floating):
+            raise ValueError(
+                f"image is {image_BYXC.dtype} of shape {image_BYXC.shape}: want floating-point numbers from -1 to 1 of shape "
+                f"(B, {c.size}, {c.size}, {c.channels}); flow.widen makes them of 8-bit images"
+            )
         x_BYXC, codes, logdet_B, changed = image_BYXC.astype(jnp.float32), [], jnp.zeros(len(image_BYXC)), {}
         for level, (step, names) in enumerate(self._levels()):
             x_BYXC = images.squeeze(x_BYXC)
@@ -84,9 +90,12 @@ class Flow(nn.Module):
             if level < len(self.config.flows) - 1:
                 x_BYXC, out_BYXC = jnp.split(x_BYXC, 2, axis=-1)
                 codes.append(out_BYXC)
-        return jnp.concatenate([code_BYXC.reshape(len(image_BYXC), -1) for code_BYXC in (*codes, x_BYXC)], axis=1), logdet_B, changed
+        codes = [code_BYXC.reshape(len(image_BYXC), math.prod(code_BYXC.shape[1:])) for code_BYXC in (*codes, x_BYXC)]
+        return jnp.concatenate(codes, axis=1), logdet_B, changed
 
     def inverse(self, z_BD: Array) -> Array:
+        if z_BD.shape != (*z_BD.shape[:1], self.config.dimensions):
+            raise ValueError(f"z of shape {z_BD.shape}: want codes (B, {self.config.dimensions}), one for every image")
         sizes = [(size, size, channels // 2) for size, channels in self.config.levels()]
         sizes[-1] = (*sizes[-1][:2], 2 * sizes[-1][2])
         ends = [sum(map(math.prod, sizes[:level])) for level in range(1, len(sizes))]

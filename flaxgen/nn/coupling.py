@@ -130,7 +130,8 @@ class Coupling(nn.Module):
             traces_P = (factors[0] * factors[1].swapaxes(0, 1)).sum((0, 1))
         else:
             traces_P = (jnp.diagonal(factors[0]).T if self.kind == "exponential" else factors[0]).sum(0)
-        return traces_P.reshape(len(kept_BYXC), -1).sum(1)
+        rows, height, width, _ = kept_BYXC.shape
+        return traces_P.reshape(rows, height * width).sum(1)
 
 
 def _small(right_KDP: Array, left_FKP: Array) -> Array:

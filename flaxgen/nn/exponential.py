@@ -48,11 +48,17 @@ def phi(a_DD: Array) -> Array:
 
 
 def expm_thin(u_DK: Array, v_KD: Array) -> Array:
-    """exp(U V) = I + U phi(V U) V by an exponential of size 2 K (Xiao and Liu 2020, arXiv 2007.09651); its log-determinant is tr V U."""
+    """exp(U V) = I + U phi(V U) V by an exponential of size 2 K (Xiao and Liu 2020, arXiv 2007.09651); its log-determinant is tr V U.
+
+    Computed in float32 at least, as `expm` is.
+    """
+    u_DK, v_KD = jnp.asarray(u_DK), jnp.asarray(v_KD)
     if u_DK.ndim < 2 or u_DK.shape != (*v_KD.shape[:-2], *v_KD.shape[:-3:-1]):
         raise ValueError(f"u and v of shapes {u_DK.shape} and {v_KD.shape}: want (..., D, K) and (..., K, D), the same axes before")
+    dtype = jnp.result_type(u_DK, v_KD) if jnp.issubdtype(jnp.result_type(u_DK, v_KD), jnp.inexact) else jnp.float32
+    u_DK, v_KD = (each.astype(jnp.promote_types(dtype, jnp.float32)) for each in (u_DK, v_KD))
     x_DD = squaring.product(squaring.product(u_DK, phi(squaring.product(v_KD, u_DK))), v_KD)
-    return x_DD + squaring.unit(x_DD)
+    return (x_DD + squaring.unit(x_DD)).astype(dtype)
 
 
 def checked(name: str, a_DD: Array) -> tuple[Array, jnp.dtype]:

@@ -19,6 +19,7 @@ def move(a_FDP: Array, x_DP: Array, drift_DP: Array) -> Array:
 
     phi(A) is the sum of A^k / (k + 1)!. The time is cut into as many parts as the norm of A, its largest sum of |A| over a row, is large,
     for each pixel by itself: what a pixel gets does not depend on its neighbours. NaN where the norm is over 32, or not a number.
+    It has a derivative backwards, and no second one.
     """
     part_FDP, parts_P = _cut(a_FDP)
 
@@ -68,7 +69,7 @@ def _cut(a_FDP: Array) -> tuple[Array, Array]:
 
 
 def _count(parts_P: Array) -> Array:
-    return jnp.minimum(parts_P.max(), MOST).astype(jnp.int32)
+    return jnp.minimum(parts_P.max(initial=1), MOST).astype(jnp.int32)
 
 
 def _part(a_FDP: Array, y_DP: Array, drift_DP: Array) -> tuple[Array, Array]:

@@ -9,7 +9,7 @@ from flaxgen import loop
 from flaxgen.chains import inverse
 from flaxgen.models import flow, flow_config
 
-MODEL = flow.Flow(flow_config.Config(2, 3, (1,), hidden=3, blocks=0, mixing="standard"))
+MODEL = flow.Flow(flow_config.Config(2, 3, (1,), hidden=3, blocks=0, coupling="affine", mixing="standard"))
 
 
 @pytest.fixture(scope="module")

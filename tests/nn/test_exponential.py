@@ -246,6 +246,17 @@ def test_what_is_not_square_is_refused(shape):
         exponential.expm(np.ones(shape))
 
 
+def test_thin_factors_may_be_lists_whole_or_of_half_precision():
+    wanted_DD = np.eye(3) + np.outer([1, 0, 1], [0, 2, 2]) * (np.exp(2) - 1) / 2
+    for u_DK, v_KD, dtype in (
+        ([[1], [0], [1]], [[0, 2, 2]], jnp.float32),
+        (np.float16([[1], [0], [1]]), np.float16([[0, 2, 2]]), jnp.float16),
+    ):
+        x_DD = exponential.expm_thin(u_DK, v_KD)
+        assert x_DD.dtype == dtype
+        np.testing.assert_allclose(np.float64(x_DD), wanted_DD, rtol=1e-3)
+
+
 def test_complex_numbers_and_factors_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="complex64, want real numbers"):
         exponential.expm(np.ones((2, 2), np.complex64))

@@ -7,7 +7,7 @@ import pytest
 from flaxgen.models import flow, flow_config
 from flaxgen.tasks import likelihood
 
-TASK = likelihood.Likelihood(flow.Flow(flow_config.Config(2, 1, (1,), hidden=3, blocks=0, mixing="standard", bits=3)))
+TASK = likelihood.Likelihood(flow.Flow(flow_config.Config(2, 1, (1,), hidden=3, blocks=0, coupling="affine", mixing="standard", bits=3)))
 BATCH = {"image_BYXC": jnp.asarray(np.random.default_rng(0).integers(0, 256, (5, 2, 2, 1)), jnp.uint8)}
 bits = jax.jit(TASK.bits)
 loss = jax.jit(TASK.loss)
@@ -42,7 +42,7 @@ def test_the_noise_of_an_image_goes_by_its_number_and_stays_within_its_level(par
 def test_a_flow_learns_what_is_likely():
     """Images of two kinds take a bit for the whole image: a quarter of a bit each of the four pixels."""
     image_NYXC = np.array([[[0, 255], [255, 0]], [[255, 0], [0, 255]]], np.uint8)[..., None]
-    task = likelihood.Likelihood(flow.Flow(flow_config.Config(2, 1, (2,), hidden=8, blocks=0, mixing="plu", bits=1)))
+    task = likelihood.Likelihood(flow.Flow(flow_config.Config(2, 1, (2,), hidden=8, blocks=0, coupling="affine", mixing="plu", bits=1)))
     draw, adamax = np.random.default_rng(0), optax.adamax(0.03)
     params = task.begin(jax.jit(task.init)(jax.random.key(0)), jax.random.key(1), image_NYXC[draw.integers(0, 2, 64)])
 

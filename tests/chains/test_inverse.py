@@ -38,12 +38,13 @@ def test_a_drawn_code_goes_by_its_own_key_and_is_as_wide_as_the_temperature():
 @pytest.mark.parametrize("way", ["spherical", "linear"])
 def test_codes_between_begin_and_end_where_they_should(way):
     first_D, last_D = np.random.default_rng(0).normal(size=(2, 700)).astype(np.float32)
-    z_BD = inverse.between(first_D, last_D, 5, way)
+    between = jax.jit(inverse.between, static_argnums=(2, 3))
+    z_BD = between(first_D, last_D, 5, way)
     np.testing.assert_allclose(z_BD[0], first_D, atol=1e-5)
     np.testing.assert_allclose(z_BD[4], last_D, atol=1e-5)
     length = np.linalg.norm(z_BD[2]) / np.linalg.norm(first_D)
     assert abs(length - (1 if way == "spherical" else 0.7)) < 0.05
-    np.testing.assert_allclose(inverse.between(first_D, first_D, 3, way), np.tile(first_D, (3, 1)), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(between(first_D, first_D, 5, way), np.tile(first_D, (5, 1)), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Scales, mixings and couplings: what they give, undo, and say of their determinants."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,12 +94,12 @@ def test_a_coupling_begins_as_nothing_multiplies_by_exponentials_knows_their_det
 def test_scales_are_fitted_to_what_passes_and_constant_activations_stay_finite():
     model, x_BYXC = invertible.Normalise((3, 4, 5), 1e-8), image(rows=31) * 7 - 2
     x_BYXC = x_BYXC.at[:, 0, 0, 0].set(4.0)
-    params = model.init(jax.random.key(0), x_BYXC)
-    same_BYXC, logdet = model.apply(params, x_BYXC)
+    params, apply = jax.jit(model.init)(jax.random.key(0), x_BYXC), jax.jit(model.apply)
+    same_BYXC, logdet = apply(params, x_BYXC)
     np.testing.assert_allclose(same_BYXC, x_BYXC, rtol=1e-6)
     assert abs(logdet) < 1e-5
-    (first_BYXC, _), fitted = model.apply(params, x_BYXC, mutable=["params"])
-    y_BYXC, _ = model.apply(fitted, x_BYXC)
+    (first_BYXC, _), fitted = jax.jit(partial(model.apply, mutable=["params"]))(params, x_BYXC)
+    y_BYXC, _ = apply(fitted, x_BYXC)
     np.testing.assert_allclose(y_BYXC, first_BYXC, atol=1e-4)
     np.testing.assert_allclose(y_BYXC.mean(0), 0, atol=1e-5)
     np.testing.assert_allclose(np.delete(y_BYXC.reshape(31, -1), 0, 1).std(0), 1, atol=1e-5)

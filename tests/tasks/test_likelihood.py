@@ -11,6 +11,7 @@ TASK = likelihood.Likelihood(flow.Flow(flow_config.Config(2, 1, (1,), hidden=3, 
 BATCH = {"image_BYXC": jnp.asarray(np.random.default_rng(0).integers(0, 256, (5, 2, 2, 1)), jnp.uint8)}
 bits = jax.jit(TASK.bits)
 loss = jax.jit(TASK.loss)
+widened = jax.jit(TASK.widened)
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +33,11 @@ def test_the_loss_is_the_mean_of_the_images_bits_and_rows_of_no_weight_do_not_co
 
 def test_the_noise_of_an_image_goes_by_its_number_and_stays_within_its_level(params):
     key = jax.random.key(2)
-    wide_BYXC = TASK.widened(key, BATCH)
+    wide_BYXC = widened(key, BATCH)
     np.testing.assert_array_equal(flow.narrow(wide_BYXC, 3), BATCH["image_BYXC"] >> 5 << 5)
     part = {"image_BYXC": BATCH["image_BYXC"][3:], "row_B": jnp.asarray([3, 4])}
-    np.testing.assert_array_equal(TASK.widened(key, part), wide_BYXC[3:])
-    assert not np.array_equal(TASK.widened(jax.random.key(3), BATCH), wide_BYXC)
+    np.testing.assert_array_equal(widened(key, part), wide_BYXC[3:])
+    assert not np.array_equal(widened(jax.random.key(3), BATCH), wide_BYXC)
 
 
 def test_a_flow_learns_what_is_likely():

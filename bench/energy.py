@@ -33,14 +33,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     painter = Painter.load(given.model)
-    learnt_NYXC, held_NYXC = (read(given.fashion, part) for part in ("train", "test"))
-    digit_NYXC = read(given.mnist, "test")
+    learnt, held, digits = (read(*which) for which in ((given.fashion, "train"), (given.fashion, "test"), (given.mnist, "test")))
+    learnt_NYXC, held_NYXC, digit_NYXC = learnt.image_NYXC, held.image_NYXC, digits.image_NYXC
     pixels = Pixels(learnt_NYXC)
     sample_NYXC, seconds = sampled(painter, given)
     rows = {
         "samples": nearness(sample_NYXC, learnt_NYXC, held_NYXC, pixels, given.seed),
         "strangers": strangers(painter, pixels, held_NYXC, digit_NYXC, given.strangers, given.seed),
-        "repairs": repairs(painter, learnt_NYXC, held_NYXC, given),
+        "repairs": repairs(painter, learnt_NYXC, held_NYXC[:TRIED], held.label_N[:TRIED] if painter.classes else None, given),
     }
     for name, table in rows.items():
         print(f"\n{name}\n{report.table(table)}")
@@ -50,12 +50,12 @@ def main() -> None:
     report.finish("energy", [facts], ("jax", "jaxlib", "numpy", "scipy"), model=given.model.name, **rows)
 
 
-def read(words: str, part: str) -> np.ndarray:
-    """image_NYXC of what the trainer's data= would name."""
+def read(words: str, part: str):
+    """The images of what the trainer's data= would name, with their labels."""
     sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))  # before bench/train.py, which has the trainer's name
     from train import images
 
-    return images.build(words, part).image_NYXC
+    return images.build(words, part, labels="classes")
 
 
 class Pixels:
@@ -82,7 +82,7 @@ def sampled(painter: Painter, given) -> tuple[np.ndarray, float]:
     begun = time.perf_counter()
     sample_NYXC = painter(given.samples, seed=given.seed, moves=given.moves)
     seconds = time.perf_counter() - begun
-    gallery.save(gallery.grid(sample_NYXC[:64], columns=16, scale=2), given.pictures / "energy-samples.png")
+    gallery.save(gallery.grid(sample_NYXC[:60], columns=10, scale=2), given.pictures / "energy-samples.png")
     frames = list(painter.stream(SHOWN, seed=given.seed, moves=given.moves))
     gallery.save(gallery.strip(frames, scale=2), given.pictures / "energy-chain.png")
     return sample_NYXC, seconds
@@ -124,18 +124,18 @@ def strangers(painter: Painter, pixels: Pixels, held_NYXC, digit_NYXC, count: in
     ]
 
 
-def repairs(painter: Painter, learnt_NYXC, held_NYXC, given) -> list[dict]:
-    """PSNR of held-out images that were damaged, before and after, beside what is done without a model."""
-    truth_NYXC, mean_YXC = held_NYXC[:TRIED], learnt_NYXC.mean(axis=0).astype(np.uint8)
+def repairs(painter: Painter, learnt_NYXC, truth_NYXC, label_N, given) -> list[dict]:
+    """PSNR of images that were damaged, before and after, beside what is done without a model; a conditional one is told their classes."""
+    mean_YXC = learnt_NYXC.mean(axis=0).astype(np.uint8)
     salted_NYXC = restoration.salted(truth_NYXC, GRAINS, given.seed)
-    label = likeliest(painter, salted_NYXC)
-    cleaned = {moves: painter.denoise(salted_NYXC, label=label, seed=given.seed, moves=moves) for moves in (5, 10, 20, 40)}
+    cleaned = {moves: painter.denoise(salted_NYXC, label=label_N, seed=given.seed, moves=moves) for moves in (10, 20, 40, 80)}
     best = max(cleaned, key=lambda moves: restoration.psnr(cleaned[moves], truth_NYXC))
     median_NYXC = ndimage.median_filter(salted_NYXC, (1, 3, 3, 1))
     below_NYX = np.zeros(truth_NYXC.shape[:3], bool)
     below_NYX[:, truth_NYXC.shape[1] // 2 :] = True
     half_NYXC = np.where(below_NYX[..., None], 0, truth_NYXC).astype(np.uint8)
-    painted_NYXC = lowest(painter, painter.inpaint(truth_NYXC, "bottom", RESTARTS, seed=given.seed, moves=given.moves))
+    tries = {"label": None if label_N is None else label_N.repeat(RESTARTS), "seed": given.seed, "moves": given.moves}
+    painted_NYXC = lowest(painter, painter.inpaint(truth_NYXC, "bottom", RESTARTS, **tries), tries["label"])
     meant_NYXC = np.where(below_NYX[..., None], mean_YXC, truth_NYXC).astype(np.uint8)
     strip = np.concatenate([part[:SHOWN] for part in (truth_NYXC, salted_NYXC, cleaned[best], half_NYXC, painted_NYXC)])
     gallery.save(gallery.grid(strip, columns=SHOWN, scale=2), given.pictures / "energy-repairs.png")
@@ -150,16 +150,9 @@ def repairs(painter: Painter, learnt_NYXC, held_NYXC, given) -> list[dict]:
     return [{"image": name, "PSNR dB": restoration.psnr(image, truth_NYXC, where)} for name, (image, where) in figures.items()]
 
 
-def likeliest(painter: Painter, image_NYXC: np.ndarray) -> np.ndarray | None:
-    """Of a conditional model the class of each image in which its energy is lowest."""
-    if not painter.classes:
-        return None
-    return np.argmin([painter.energy(image_NYXC, label=label) for label in range(painter.classes)], axis=0)
-
-
-def lowest(painter: Painter, several_NYXC: np.ndarray) -> np.ndarray:
+def lowest(painter: Painter, several_NYXC: np.ndarray, label_N: np.ndarray | None) -> np.ndarray:
     """Of the RESTARTS tries for each image, which lie side by side, the one of lowest energy."""
-    energy_NR = painter.energy(several_NYXC).reshape(-1, RESTARTS)
+    energy_NR = painter.energy(several_NYXC, label=label_N).reshape(-1, RESTARTS)
     return several_NYXC.reshape(-1, RESTARTS, *several_NYXC.shape[1:])[np.arange(len(energy_NR)), energy_NR.argmin(axis=1)]
 
 

@@ -10,6 +10,7 @@ MAPS = 20_000
 CACHE = pathlib.Path(tempfile.gettempdir()) / f"flaxgen-tests-{os.getuid()}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "8")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # else scipy waits for threads in vain where processes outnumber cores
 os.environ.setdefault("NPROC", "32")  # threads for sums over simulated devices, which block one each (see train/hosts.py)
 os.environ.setdefault("JAX_NUMPY_RANK_PROMOTION", "raise")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))

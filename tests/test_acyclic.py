@@ -44,6 +44,11 @@ def test_the_published_procedure_finds_every_edge_of_the_demonstration():
     assert acyclic.accuracy(true_DD, found_DD)["shd"] == acyclic.accuracy(true_DD, acyclic.refine(x_BD, found_DD))["shd"] == 0
 
 
+def test_the_demonstration_is_found_to_the_last_edge_by_an_early_end_and_refining():
+    true_DD, x_BD = demonstration(1)
+    assert acyclic.accuracy(true_DD, acyclic.refine(x_BD, acyclic.learn(x_BD, tolerance=1e-2)))["shd"] == 0
+
+
 @pytest.mark.nightly
 def test_of_thirty_demonstrations_most_are_found_whole():
     """20 of the graphs 0 to 9 and 20 to 39, where the published procedure alone finds 12; of most others the samples speak for another."""

@@ -204,7 +204,6 @@ def test_regions_are_halves_and_the_middle(region, count):
     assert canvas.mask(region, 2, (5, 7, 3)).shape == (2, 5, 7, 3) and canvas.mask(region, 1, (5, 7, 1)).sum() == count
 
 
-@pytest.mark.skipif(not painter.bundled().is_dir() or not painter.bundled("flow").is_dir(), reason="the bundled models are not there yet")
 def test_the_models_that_come_with_flaxgen_paint_clothes():
     assert painter.Painter().shape == painter.Painter.load(painter.bundled("flow")).shape == (28, 28, 1)
     with pytest.raises(ValueError, match="kind='couplet'"):

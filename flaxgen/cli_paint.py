@@ -122,7 +122,7 @@ def paint(
                flaxgen paint --inpaint shoe.png --mask bottom --png whole.png
                flaxgen paint --flow --temperature 0.7 --png clothes.png
                flaxgen paint --flow --between shirt.png boot.png --gif way.gif
-               flaxgen paint --score shirt.png cat.png                 which of them looks like clothes?
+               flaxgen paint --score shirt.png cat.png                 which is more like clothes (higher)
                flaxgen paint --model weights/a weights/b --join sum    what both models agree on
 
     Without --png, --strip or --gif the images are shown in the terminal; where there is none, they go to paint.png, or paint-2.png, ...

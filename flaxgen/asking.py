@@ -18,6 +18,17 @@ Longer = Literal["cut", "refuse"]
 
 
 @dataclasses.dataclass(frozen=True)
+class Programs:
+    """The few sizes of a reader that compiles nothing anew.
+
+    counts: of passages, growing; rows are then as long as they may be. beams: of which a question may have fewer.
+    """
+
+    counts: tuple[int, ...]
+    beams: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Asked:
     """A question with its passages as tokens, cut to what is read.
 
@@ -38,7 +49,9 @@ class Size(NamedTuple):
     width: int
 
 
-def ask(text: Any, question: str, given: Sequence[str], form: passages.Form, lengths: passages.Lengths, longer: Longer) -> Asked:
+def ask(
+    text: Any, question: str, given: Sequence[str], form: passages.Form, lengths: passages.Lengths, longer: Longer, most: int = COUNTS[-1]
+) -> Asked:
     """ValueError where nothing is asked, there is nothing to read, or something is too long that may not be cut."""
     if not isinstance(question, str):
         raise ValueError(f"question={question!r:.60}: wanted a text")
@@ -48,8 +61,8 @@ def ask(text: Any, question: str, given: Sequence[str], form: passages.Form, len
         raise ValueError(f"passages={given!r:.60}: wanted a list of texts; for a single one, a list of one")
     if not any(passage.strip() for passage in given):
         raise ValueError(f"{len(given)} passages with text in none of them; give at least one to read the answer from")
-    if len(given) > COUNTS[-1]:
-        raise ValueError(f"{len(given)} passages, wanted at most {COUNTS[-1]}; ask about the likeliest of them")
+    if len(given) > most:
+        raise ValueError(f"{len(given)} passages, wanted at most {most}; ask about the likeliest of them")
     asked = text.encode(question)
     own = [text.encode(passages.normalised(passage)) for passage in given]
     room = passages.room(form, lengths)
@@ -64,18 +77,18 @@ def ask(text: Any, question: str, given: Sequence[str], form: passages.Form, len
     return Asked(question, tuple(given), tuple(tuple(ids[:room]) for ids in own), rows, cut, question_cut)
 
 
-def blocks(ready: Sequence[Asked], most: int) -> Iterator[tuple[Size, list[int]]]:
+def blocks(ready: Sequence[Asked], most: int, counts: Sequence[int] | None = None) -> Iterator[tuple[Size, list[int]]]:
     """The numbers of the questions that are read together, and the least size that programs are compiled for and holds them.
 
-    most: tokens of a row. One question alone is read alone; of many, so many together as make TOGETHER rows.
+    most: tokens of a row. One question alone is read alone; of many, so many together as make TOGETHER rows. counts: of Programs.
     """
     alike: dict[tuple[int, int], list[int]] = {}
     for number, each in enumerate(ready):
-        count = next(count for count in COUNTS if count >= len(each.rows))
-        width = min(-(-max(map(len, each.rows)) // WIDTH) * WIDTH, most)
+        count = next(count for count in counts or COUNTS if count >= len(each.rows))
+        width = most if counts else min(-(-max(map(len, each.rows)) // WIDTH) * WIDTH, most)
         alike.setdefault((count, width), []).append(number)
     for (count, width), numbers in alike.items():
-        together = 1 if len(ready) == 1 else max(1, TOGETHER // count)
+        together = 1 if counts or len(ready) == 1 else max(1, TOGETHER // count)
         for start in range(0, len(numbers), together):
             yield Size(together, count, width), numbers[start : start + together]
 

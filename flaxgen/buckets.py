@@ -36,6 +36,27 @@ def join(several: Iterable[Sizes]) -> Sizes:
     return {name: tuple(np.max([one[name] for one in several], axis=0).tolist()) for name in several[0]}
 
 
+def within(needed: Sizes, given: Sizes) -> Sizes:
+    """The given sizes; ValueError where something needs more than they hold."""
+    for name, need in needed.items():
+        if any(one > most for one, most in zip(need, given[name], strict=True)):
+            raise ValueError(f"{_field(name)}: needs room for {need}, {given[name]} are held here; give a shorter or simpler one")
+    return given
+
+
+def _field(leaf: str) -> str:
+    """What of a Rule makes this leaf of Controls as large as it is."""
+    fields = {
+        "ban_": "ban",
+        "bias_": "logit_bias",
+        "end_": "end",
+        "stop": "stop",
+        "constraint": "regex or choices",
+        "classes": "regex, choices or stop",
+    }
+    return next((field for part, field in fields.items() if part in leaf), leaf)
+
+
 def fitted(made: controls.Controls, sizes: Sizes) -> controls.Controls:
     """`made` with lists and tables padded to `sizes`; what is added means nothing."""
 

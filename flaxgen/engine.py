@@ -33,17 +33,43 @@ class Request:
     context: attention.Cache | None = None  # what was read of the prompt, at most all but its last token
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Row:
-    """What a request has drawn so far; finish is a word of progress.FINISH."""
+    """What a request has drawn so far, as arrays; whoever follows a row makes lists of what is new alone, by `after`."""
 
     name: Any
-    tokens: list[int]
-    log_probs: list[float]
-    finish: str
+    token_N: np.ndarray
+    log_prob_N: np.ndarray
+    finish: str  # a word of progress.FINISH
     moves: int  # steps it took part in
-    top: list[list[tuple[int, float]]]  # (id, log-probability) of the likeliest tokens at every place, where the chain reports them
+    top_id_NE: np.ndarray | None = None  # of the likeliest tokens at every place, where the chain reports them
+    top_log_prob_NE: np.ndarray | None = None
     error: ArithmeticError | None = None
+
+    def __len__(self) -> int:
+        return len(self.token_N)
+
+    @property
+    def tokens(self) -> list[int]:
+        return self.token_N.tolist()
+
+    @property
+    def log_probs(self) -> list[float]:
+        return self.log_prob_N.tolist()
+
+    @property
+    def top(self) -> list[list[tuple[int, float]]]:
+        """(id, log-probability) of the likeliest tokens at every place, nothing where the chain reports none."""
+        if self.top_id_NE is None:
+            return []
+        pairs = zip(self.top_id_NE.tolist(), self.top_log_prob_NE.tolist(), strict=True)
+        return [list(zip(ids, log_probs, strict=True)) for ids, log_probs in pairs]
+
+    def after(self, place: int) -> "Row":
+        """The row without its first tokens, so many."""
+        names = ("token_N", "log_prob_N", "top_id_NE", "top_log_prob_NE")
+        rest = {name: values[place:] for name in names if (values := getattr(self, name)) is not None}
+        return dataclasses.replace(self, **rest)
 
 
 class Engine:
@@ -86,13 +112,16 @@ class Engine:
                 self.rows[slot] = None
                 self._running = self._running[0], _end(self._running[1], slot)
 
-    def step(self, steps: int = 8) -> Iterator[Row]:
-        """Fills free slots, moves all rows by up to `steps` tokens, fewer when one gets done, and gives what each has drawn so far."""
-        for slot, request in enumerate(self.rows):
-            if request is None and self.queue:
-                self._join(slot, self.queue.popleft())
-        if not any(request is not None for request in self.rows):
+    def step(self, steps: int = 8, joins: int | None = None) -> Iterator[Row]:
+        """Fills free slots, moves all rows by up to `steps` tokens, fewer when others may join, and gives what each has drawn so far.
+
+        joins: how many may join, by default as many as find a slot; while a prompt is read, all that runs waits.
+        """
+        self._fill(self.slots if joins is None else joins)
+        if all(request is None for request in self.rows):
             return
+        if self.queue and None in self.rows:
+            steps = 1  # a slot is free, and the next is about to join
         memory, state = self._running
         finish_B, moves_B = jax.device_get((state.progress.finish_B, state.moves_B))
         done = int(np.sum(finish_B != progress.RUNNING))
@@ -131,6 +160,11 @@ class Engine:
     def _padded(self, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.pad(tokens, (0, max(self.chain.slots - len(tokens), 0))).astype(np.int32)[None], np.array([len(tokens)], np.int32)
 
+    def _fill(self, most: int) -> None:
+        free = [slot for slot, request in enumerate(self.rows) if request is None]
+        for slot in free[: min(most, len(self.queue))]:
+            self._join(slot, self.queue.popleft())
+
     def _join(self, slot: int, request: Request) -> None:
         new = self.chain.start(self.params, jax.random.wrap_key_data(request.key[None]), self._given(request))
         if self._running is None:
@@ -140,19 +174,20 @@ class Engine:
 
 
 def row(name: Any, sample: autoregressive.Sample, slot: int) -> Row:
-    """Row `slot` of a sample."""
+    """Row `slot` of a sample, in arrays of its own: it may outlast its neighbours."""
     count = int(sample.count_B[slot])
-    top = []
-    if sample.top_id_BNE is not None:
-        pairs = zip(sample.top_id_BNE[slot, :count].tolist(), sample.top_log_prob_BNE[slot, :count].tolist(), strict=True)
-        top = [list(zip(ids, log_probs, strict=True)) for ids, log_probs in pairs]
+
+    def own(values_BN: np.ndarray | None) -> np.ndarray | None:
+        return None if values_BN is None else np.array(values_BN[slot, :count])
+
     return Row(
         name,
-        sample.token_BN[slot, :count].tolist(),
-        sample.log_prob_BN[slot, :count].tolist(),
+        own(sample.token_BN),
+        own(sample.log_prob_BN),
         progress.FINISH[sample.finish_B[slot]],
         int(sample.moves_B[slot]),
-        top,
+        own(sample.top_id_BNE),
+        own(sample.top_log_prob_BNE),
         autoregressive.trouble(sample.finish_B[slot], count),
     )
 

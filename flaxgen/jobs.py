@@ -196,16 +196,23 @@ def _room_sliding(job: Job) -> int:
     return -(-job.tokens // ROOMS) * ROOMS
 
 
-def requests(setup: Setup, job: Job, family: controls.Family | None = None, tables: int = 0) -> Iterator[engine.Request]:
-    """The samples of a job for an engine, made one at a time; all have one family and one set of buckets."""
+def requests(
+    setup: Setup, job: Job, family: controls.Family | None = None, tables: int = 0, sizes: buckets.Sizes | None = None
+) -> Iterator[engine.Request]:
+    """The samples of a job for an engine, made one at a time; all have one family and one set of buckets.
+
+    sizes: those of an engine that serves other jobs too; ValueError where a rule of this one does not fit them.
+    """
     family = family or controls.family(job.rules)
     # How stop strings may begin depends on the prompt, and so does the size of their table.
     unlike = {(repr(rule), prompt if rule.stop else None): prompt for prompt, rule in enumerate(job.rules)}
-    sizes = buckets.join(buckets.sizes(wishes(setup, job, family=family, only=prompt, tables=tables)) for prompt in unlike.values())
+    needed = buckets.join(buckets.sizes(wishes(setup, job, family=family, only=prompt, tables=tables)) for prompt in unlike.values())
+    sizes = needed if sizes is None else buckets.within(needed, sizes)
     drafts = autoregressive.MANY if job.speculate is None else job.speculate
     for number, key_data in enumerate(job.key_data):
         prompt = number // job.samples
-        made = buckets.fitted(wishes(setup, job, family=family, only=prompt), sizes)
+        if number % job.samples == 0:
+            made = buckets.fitted(wishes(setup, job, family=family, only=prompt), sizes)
         known, tokens = job.contexts[prompt], np.array(setup.latest(job.ids[prompt]))
         yield engine.Request(number, tokens, made, key_data, drafts, None if known is None else known.cache)
 
@@ -229,8 +236,9 @@ def _key_data(seed: int | Sequence[int], prompts: int, samples: int) -> np.ndarr
     if seed_B.dtype.kind not in "iu" or seed_B.shape not in ((), (prompts,)) or seed_B.min() < 0 or seed_B.max() >= 2**32:
         raise ValueError(f"seed={seed!r}: wanted a whole number from 0 to {2**32 - 1}, or one for each of the {prompts} prompts")
     seeds = np.broadcast_to(seed_B, (prompts,)).tolist()
-    # One seed at a time: no number of prompts is another program.
-    data = {one: np.asarray(_sample_keys(np.uint32(one), samples)) for one in set(seeds)}
+    # One seed at a time, and samples in powers of two: no number of prompts and few numbers of samples are another program.
+    room = 1 << (samples - 1).bit_length()
+    data = {one: np.asarray(_sample_keys(np.uint32(one), room))[:samples] for one in set(seeds)}
     return np.concatenate([data[one] for one in seeds])
 
 

@@ -59,6 +59,7 @@ class Writer:
     cache: how keys and values are kept, "float" or "int8", a byte each.
     processors: functions (logit_BV, token_BS, length_B) -> logit_BV that join the rule inside the compiled loop; token_BS holds prompt and
         answer, length_B of them. Define each once: a new function compiles anew.
+    `setup` is what its jobs share (flaxgen.jobs), for whoever runs an engine of its own.
     """
 
     def __init__(
@@ -91,7 +92,7 @@ class Writer:
         # Control tokens mean nothing to a reader, and rows past the vocabulary were never trained.
         never = {*text.control.values(), *range(len(text), model.config.vocab)} - {*text.end}
         beyond = "sliding" if longer == "sliding" else "refuse"
-        self._setup = jobs.Setup(model, params, text, tuple(sorted(never)), layers, beyond, cache, tuple(processors))
+        self.setup = jobs.Setup(model, params, text, tuple(sorted(never)), layers, beyond, cache, tuple(processors))
 
     @classmethod
     def load(cls, folder, *, dtype: weights.Dtype | None = None, **settings) -> "Writer":
@@ -144,7 +145,7 @@ class Writer:
         if search is not None:
             return self._searched(job, search, start)
         first, count = None, len(job.ids) * samples
-        for rows, moves in (jobs.exactly if exact else jobs.together)(self._setup, job, job.tokens):
+        for rows, moves in (jobs.exactly if exact else jobs.together)(self.setup, job, job.tokens):
             if first is None and len(rows) == count:
                 first, before = time.perf_counter(), moves
             last, total = rows, moves
@@ -162,7 +163,7 @@ class Writer:
         if unknown := {*wishes} - {"tokens", "seed", "speculate"}:
             raise TypeError(f"stream() takes no {', '.join(sorted(unknown))}; wanted tokens, rule, seed, exact or speculate")
         job = self._job([prompt], rule, exact, **wishes)
-        return self._pieces(job, (jobs.exactly if exact else jobs.together)(self._setup, job, 1))
+        return self._pieces(job, (jobs.exactly if exact else jobs.together)(self.setup, job, 1))
 
     def write_many(
         self,
@@ -184,10 +185,8 @@ class Writer:
         if exact and slots is not None:
             raise ValueError(f"slots={slots!r} with exact=True, which has slots of its own; leave one of them out")
         job = self._job(prompts, rule, exact, tokens=tokens, seed=seed, speculate=speculate, alternatives=alternatives)
-        running = (
-            jobs.exact_engine(self._setup, job) if exact else jobs.free_engine(self._setup, job, jobs.SLOTS if slots is None else slots)
-        )
-        return self._in_order(job, running.run(jobs.requests(self._setup, job, "constrained" if exact else None)))
+        running = jobs.exact_engine(self.setup, job) if exact else jobs.free_engine(self.setup, job, jobs.SLOTS if slots is None else slots)
+        return self._in_order(job, running.run(jobs.requests(self.setup, job, "constrained" if exact else None)))
 
     def read(self, text: str, after: context.Context | None = None) -> context.Context:
         """The text read once, as a value: a prompt for any number of calls.
@@ -195,22 +194,22 @@ class Writer:
         What the text and `after` begin with together is not read again.
         """
         ids = self.text.encode(text)
-        self._setup.batch([ids])
+        self.setup.batch([ids])
         if after is not None and (not isinstance(after, context.Context) or after.model != self.fingerprint):
             raise ValueError(
                 f"after={getattr(after, 'text', after)!r:.30}: wanted a Context that this very model and cache read; read it again"
             )
-        chain = self._setup.chain(room=self.model.config.positions, chunk=jobs.CHUNK)
+        chain = self.setup.chain(room=self.model.config.positions, chunk=jobs.CHUNK)
         return context.read(chain, self.params, text, ids, self.fingerprint, after)
 
     def load_context(self, folder) -> context.Context:
         """What Context.save wrote; a CheckpointError where another model read it."""
-        return context.load(folder, self._setup.chain(), self.fingerprint)
+        return context.load(folder, self.setup.chain(), self.fingerprint)
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """A digest of sizes and parameters, by which contexts know their model."""
-        return context.fingerprint(self.model, self.params, self._setup.cache)
+        return context.fingerprint(self.model, self.params, self.setup.cache)
 
     def warm(
         self,
@@ -232,7 +231,7 @@ class Writer:
         "constrained" ones (regex, choices, stop), these with the first `tables` sizes of tables. exact: also the one program of
         `exact=True`. slots: also the engine of `write_many` with so many. speculate and alternatives as in `write`.
         """
-        return warming.warm(self._setup, batches, lengths, tokens, samples, families, tables, exact, slots, wishes)
+        return warming.warm(self.setup, batches, lengths, tokens, samples, families, tables, exact, slots, wishes)
 
     def score(self, text: str | Sequence[str]) -> Score | list[Score]:
         """The log-probability of a text under the model, token by token; for a list of texts, a list."""
@@ -241,14 +240,14 @@ class Writer:
         for number, row in enumerate(ids):
             if len(row) < 2:
                 raise ValueError(f"text {number}: {len(row)} tokens, wanted at least 2; the first is not scored, as nothing precedes it")
-        self._setup.batch(ids)  # refuses what is too long before the first block is read
+        self.setup.batch(ids)  # refuses what is too long before the first block is read
         scores: dict[int, Score] = {}
         # Blocks of one size, texts of like length together: memory and compiled programs do not grow with their number.
         order = sorted(range(len(ids)), key=lambda number: len(ids[number]))
         for block in (order[start : start + SCORED_TOGETHER] for start in range(0, len(order), SCORED_TOGETHER)):
             rows = [ids[number] for number in block]
-            token_BT, length_B = self._setup.batch(rows if len(ids) == 1 else rows + [rows[0]] * (SCORED_TOGETHER - len(rows)))
-            log_prob_BT = scoring.score(self.model, self.params, token_BT, length_B, layers=self._setup.layers)
+            token_BT, length_B = self.setup.batch(rows if len(ids) == 1 else rows + [rows[0]] * (SCORED_TOGETHER - len(rows)))
+            log_prob_BT = scoring.score(self.model, self.params, token_BT, length_B, layers=self.setup.layers)
             scores |= {
                 number: Score(row, log_prob_T[: len(row) - 1].tolist())
                 for number, row, log_prob_T in zip(block, rows, log_prob_BT, strict=False)
@@ -261,7 +260,7 @@ class Writer:
         width: places that make one entry of a curve, by default a quarter of the context. measure.by_position prints and draws curves.
         """
         rows = [self.text.encode(one) for one in ([text] if isinstance(text, str) else text)]
-        return lengths.curves(self.model, self.params, rows, width=width, layers=self._setup.layers)
+        return lengths.curves(self.model, self.params, rows, width=width, layers=self.setup.layers)
 
     def _job(self, prompts, rule, exact: bool, **wishes) -> jobs.Job:
         one_of = str | context.Context
@@ -279,7 +278,7 @@ class Writer:
             raise ValueError(f"the context {wrong[0].text[:20]!r}… was read by another model or kind of cache; read it with this writer")
         if rule is not None and not isinstance(rule, rules.Rule | list | tuple):
             raise ValueError(f"rule={rule!r}: wanted a flaxgen.Rule, such as flaxgen.Rule(top_p=0.9), or a list of them")
-        return jobs.job(self._setup, prompts, self.rule if rule is None else rule, **wishes)
+        return jobs.job(self.setup, prompts, self.rule if rule is None else rule, **wishes)
 
     def _check_search(self, search, seed, exact: bool) -> None:
         if not isinstance(search, beam.Search | contrastive.Search):
@@ -288,7 +287,7 @@ class Writer:
             raise ValueError(f"search={search!r} with exact={exact}, seed={seed!r}: only draws are exact or have a seed; leave them out")
 
     def _searched(self, job: jobs.Job, search, start: float) -> Result:
-        sample = jobs.searched(self._setup, job, search)
+        sample = jobs.searched(self.setup, job, search)
         seconds, returned = time.perf_counter() - start, len(sample.count_B) // len(job.ids)
         rows = [engine.row(number, sample, number) for number in range(len(sample.count_B))]
         scores = getattr(sample, "score_B", [None] * len(rows))

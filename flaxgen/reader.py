@@ -59,6 +59,7 @@ class Reader:
         a time (chains.reading_at_once). By default what the folder says it was trained for. lengths: of passages, questions and answers in
         tokens; by default the folder's, else 256, 64 and 32, or as much less of each as the model has fewer positions.
     longer: what has more tokens than that is "cut" off at its end, as in training, and the answer tells which; or "refuse" it.
+    programs: the sizes of questions that are compiled for, and the largest that are answered; by default many, so that little is padded.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Reader:
         form: passages.Form = "causal",
         lengths: passages.Lengths | None = None,
         longer: asking.Longer = "cut",
+        programs: asking.Programs | None = None,
     ):
         if form not in ("causal", "filled") or longer not in ("cut", "refuse"):
             raise ValueError(f'form={form!r}, longer={longer!r}: wanted "causal" or "filled", and "cut" or "refuse"')
@@ -80,12 +82,13 @@ class Reader:
             passages.control(text, name)
         if lengths is not None and not isinstance(lengths, passages.Lengths):
             raise ValueError(f"lengths={lengths!r}: wanted flaxgen.text.passages.Lengths, such as Lengths(256, 64, 32)")
-        self.lengths = lengths or _scaled(model.config)
-        if model.config.position == "learned" and self.lengths.row > model.config.positions:
-            raise ValueError(f"{self.lengths} make rows of {self.lengths.row} tokens; the model has {model.config.positions}: lower them")
+        self.lengths = lengths or _scaled(model.config, form)
+        longest = passages.longest(form, self.lengths)
+        if model.config.position == "learned" and longest > model.config.positions:
+            raise ValueError(f"{self.lengths} make rows of {longest} tokens; the model has {model.config.positions}: lower them")
         application = "unilm" if form == "causal" else "encoder"
         self.model = transformer.Transformer(dataclasses.replace(model.config, application=application), model.dtype)
-        self.params, self.text, self.form, self.longer = params, text, form, longer
+        self.params, self.text, self.form, self.longer, self.programs = params, text, form, longer, programs
 
     @classmethod
     def load(cls, folder, *, dtype: weights.Dtype | None = None, **settings) -> "Reader":
@@ -128,13 +131,15 @@ class Reader:
             raise ValueError(f'mode={mode!r}: wanted "extractive" or "generative"')
         if type(beams) is not int or beams < 1:
             raise ValueError(f"beams={beams!r}: wanted a whole number of at least 1")
+        if self.programs and beams > self.programs.beams:
+            raise ValueError(f"beams={beams}: wanted at most {self.programs.beams}, which this reader's programs have")
         if self.form == "filled" and beams != 1:
             raise ValueError(f"beams={beams} of a reader that fills answers in at once; leave it at 1")
         ready = [self._asked(number, len(asked), *each) for number, each in enumerate(asked)]
-        most = self.lengths.row - (self.lengths.answer if self.form == "causal" else 0)
+        most = passages.longest(self.form, self.lengths) - (self.lengths.answer if self.form == "causal" else 0)
         found: dict[int, Answer] = {}
         turn = 0
-        for size, block in asking.blocks(ready, most):
+        for size, block in asking.blocks(ready, most, self.programs and self.programs.counts):
             found |= dict(zip(block, self._read([ready[number] for number in block], size, mode, beams), strict=True))
             while turn in found:
                 yield found.pop(turn)
@@ -142,7 +147,8 @@ class Reader:
 
     def _asked(self, number: int, count: int, question: str, given: Sequence[str]) -> asking.Asked:
         try:
-            return asking.ask(self.text, question, given, self.form, self.lengths, self.longer)
+            most = (self.programs.counts if self.programs else asking.COUNTS)[-1]
+            return asking.ask(self.text, question, given, self.form, self.lengths, self.longer, most)
         except ValueError as error:
             raise ValueError(f"question {number}: {error}" if count > 1 else str(error)) from None
 
@@ -154,6 +160,8 @@ class Reader:
             chain = reading_at_once.AtOnce(self.model, end, mode, limit)
             found = loop.generate(chain, self.params, jax.random.key(0), given, steps=1)
             return [self._filled(asked, found.rows()[row], found.score_BP[row]) for row, asked in enumerate(block)]
+        if self.programs:
+            given, beams = given.replace(beams_B=np.full(size.questions, beams, np.int32)), self.programs.beams
         chain = reading.Reading(self.model, end, mode, beams, limit)
         found = loop.generate(chain, self.params, jax.random.key(0), given, steps=limit)
         return [self._written(asked, found, row) for row, asked in enumerate(block)]
@@ -230,10 +238,11 @@ def _check_model(model, form: passages.Form) -> None:
         raise Mismatch(f"this model has {config.segments} segments, wanted 2, which tell passage and question from the answer (UniLM)")
 
 
-def _scaled(config) -> passages.Lengths:
+def _scaled(config, form: passages.Form) -> passages.Lengths:
     """The published lengths, or as much less of each as the model has fewer positions."""
     wanted = passages.Lengths()
-    share = min(1.0, config.positions / wanted.row) if config.position == "learned" else 1.0
+    more = passages.longest(form, wanted) - wanted.row
+    share = min(1.0, (config.positions - more) / wanted.row) if config.position == "learned" else 1.0
     try:
         return passages.Lengths(*(math.floor(share * number) for number in dataclasses.astuple(wanted)))
     except ValueError:

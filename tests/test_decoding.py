@@ -45,10 +45,10 @@ def noisy(seed: int) -> str:
 def test_an_engine_serves_who_comes_later_and_forgets_who_leaves(writer):
     from flaxgen import jobs
 
-    job = jobs.job(writer._setup, PROMPTS, GREEDY, tokens=12)
+    job = jobs.job(writer.setup, PROMPTS, GREEDY, tokens=12)
     alone = [row[0].tokens for row in writer.write(PROMPTS, tokens=12, rule=GREEDY)]
-    running = jobs.free_engine(writer._setup, job, slots=2)
-    waiting, done = list(jobs.requests(writer._setup, job)), {}
+    running = jobs.free_engine(writer.setup, job, slots=2)
+    waiting, done = list(jobs.requests(writer.setup, job)), {}
     for request in waiting[:3]:
         running.submit(request)
     for turn in itertools.count():

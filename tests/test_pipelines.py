@@ -147,6 +147,6 @@ def test_a_model_that_does_not_write_is_refused_with_what_runs_it(model, words):
 def test_deep_models_are_dispatched_layer_by_layer_on_a_cpu():
     model = flaxgen.Transformer(sizes.Config(len(WORDS), 20, 4, 25, 2, 8, "between", "gelu"))
     deep = flaxgen.Writer(model, jax.jit(model.init)(jax.random.key(0), np.zeros((1, 2), int)), wordpiece.WordPiece(WORDS))
-    assert deep._setup.layers == "dispatched"
+    assert deep.setup.layers == "dispatched"
     assert len(deep("天地", samples=2, tokens=5)) == 2
     assert np.isfinite(deep.score("天地玄黄").total)

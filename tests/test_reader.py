@@ -1,6 +1,7 @@
 """The reader: what it says of its answers, what it refuses, and the command that asks it."""
 
 import io
+import itertools
 import json
 import sys
 
@@ -93,6 +94,31 @@ def test_questions_together_are_answered_as_each_alone_and_none_compiles_anew(ma
     made("玄黄", ["荒" * 9, "张", "宿月"])
     assert [name for name in compiled[0] if name.endswith("backend_compile_duration")] == []
     assert compiled[1:] == (loop._start._cache_size(), loop._advance._cache_size())
+
+
+def test_a_reader_of_few_programs_answers_as_others_do_and_compiles_one_for_several_sizes(made):
+    few = reader.Reader(made.model, made.params, TEXT, lengths=LENGTHS, programs=asking.Programs((4,), beams=2))
+    for several, beams in itertools.product((GIVEN, [*GIVEN, "列张"]), (1, 2)):
+        one, other = (found(QUESTION, several, beams=beams) for found in (few, made))
+        assert (one.text, one.passage, one.span, one.dismissed) == (other.text, other.passage, other.span, other.dismissed)
+        np.testing.assert_allclose(one.score, other.score, rtol=1e-5)
+    compiled = loop._start._cache_size()
+    few("月日", GIVEN[1:])
+    assert compiled == loop._start._cache_size()
+    with pytest.raises(ValueError, match="5 passages, wanted at most 4"):
+        few(QUESTION, ["天"] * 5)
+    with pytest.raises(ValueError, match="beams=3: wanted at most 2"):
+        few(QUESTION, GIVEN, beams=3)
+
+
+def test_a_reader_that_fills_in_reads_the_longest_question_and_passage_there_may_be():
+    filling = reader.Reader(*model(positions=33), TEXT, form="filled", lengths=LENGTHS)
+    answer = filling("天地" * 4, ["日月盈昃辰宿" * 4, "日"])
+    assert answer.question_cut and answer.cut == (0,)
+    with pytest.raises(ValueError, match="make rows of 33 tokens; the model has 32"):
+        reader.Reader(*model(positions=32), TEXT, form="filled", lengths=LENGTHS)
+    scaled = reader.Reader(*model(), TEXT, form="filled")
+    assert passages.longest("filled", scaled.lengths) <= 40 and scaled("天" * 40, ["日" * 40]).question_cut
 
 
 def test_a_passage_that_is_too_long_is_cut_and_the_answer_tells_or_it_is_refused(made):

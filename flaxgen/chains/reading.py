@@ -33,7 +33,7 @@ class Prompt:
 
     token_BPT: [CLS] passage [SEP] question [SEP], padded on the right. length_BP: 0 where a question has no such passage.
     runs, holds_BQP: for "extractive" the automaton of the passages' runs, and which passage holds those of a state (text.factors).
-    limit_B: tokens of an answer at most, its end among them.
+    limit_B: tokens of an answer at most, its end among them. beams_B: of each question, by default all that the chain has.
     """
 
     token_BPT: Array
@@ -41,6 +41,7 @@ class Prompt:
     limit_B: Array
     runs: automata.Tables | None
     holds_BQP: Array | None
+    beams_B: Array | None = None
 
 
 @struct.dataclass
@@ -120,6 +121,8 @@ class Reading:
         check_prompt(given, config, self.room)
         if not 1 <= self.beams < config.vocab:
             raise ValueError(f"beams={self.beams}: wanted 1 to {config.vocab - 1}, fewer than the vocabulary has tokens")
+        if given.beams_B is not None and not ((given.beams_B >= 1) & (given.beams_B <= self.beams)).all():
+            raise ValueError(f"beams_B={given.beams_B}: wanted 1 to {self.beams} for each question, as many as the chain has")
         if (given.runs is None) == (self.mode == "extractive"):
             raise ValueError(f"mode={self.mode!r} {'without' if given.runs is None else 'with'} runs; make the prompt for this mode")
         if not 0 <= self.end < config.vocab:
@@ -144,7 +147,7 @@ class Reading:
             state_BR=zero_BR,
             log_prob_BRP=jnp.zeros((rows, self.beams, passages)),
             count_B=zero_B,
-            width_B=zero_B + self.beams,
+            width_B=zero_B + (self.beams if given.beams_B is None else given.beams_B),
             over_B=zero_B > 0,
             best_B=zero_B,
             finite_B=zero_B == 0,

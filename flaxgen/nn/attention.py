@@ -119,6 +119,10 @@ def append(k: Buffer, v: Buffer, k_BTHK: Array, v_BTHK: Array, slot_BT: Array) -
     def in_rows(buffer_BHS, new_BHT):
         return jax.vmap(lambda v_HS, v_HT, slot_T: v_HS.at[:, slot_T].set(v_HT, mode="drop"))(buffer_BHS, new_BHT, slot_BT)
 
+    if slot_BT.size == 1:
+        # XLA's CPU makes slices of a scatter that writes one place, and copies the whole buffer then; the second place is beyond it.
+        k_BTHK, v_BTHK = jnp.repeat(k_BTHK, 2, axis=1), jnp.repeat(v_BTHK, 2, axis=1)
+        slot_BT = jnp.pad(slot_BT, ((0, 0), (0, 1)), constant_values=jax.tree.leaves(v)[0].shape[2])
     # What is not finite lives on in the key, which a mask hides. In a value it would leak from hidden slots by 0 x NaN.
     finite_BTH1 = (jnp.isfinite(k_BTHK) & jnp.isfinite(v_BTHK)).all(axis=-1, keepdims=True)
     k_BTHK, v_BTHK = jnp.where(finite_BTH1, k_BTHK, jnp.nan), jnp.where(finite_BTH1, v_BTHK, 0)
@@ -224,14 +228,17 @@ def _steps(parts: tuple[Array, ...] | None, steps: int, step: int) -> tuple[Arra
     return None if parts is None else tuple(x_BT.reshape(len(x_BT), -1, steps, *x_BT.shape[2:])[:, :, step] for x_BT in parts)
 
 
+# The buffer is named first: the other way round XLA's CPU turns it at every step of one row, .35 ms in place of .08 for 1,024 slots.
+
+
 def _scores(q_BTHK: Array, k_BHKS: Buffer) -> Array:
-    return quantized.scores(q_BTHK, k_BHKS) if isinstance(k_BHKS, quantized.Codes) else blocks.einsum("BTHK,BHKS->BHTS", q_BTHK, k_BHKS)
+    return quantized.scores(q_BTHK, k_BHKS) if isinstance(k_BHKS, quantized.Codes) else blocks.einsum("BHKS,BTHK->BHTS", k_BHKS, q_BTHK)
 
 
 def _mix(weight_BTHS: Array, v_BHSK: Buffer) -> Array:
     if isinstance(v_BHSK, quantized.Codes):
         return quantized.mix(weight_BTHS, v_BHSK)
-    return blocks.einsum("BTHS,BHSK->BTHK", weight_BTHS, v_BHSK)
+    return blocks.einsum("BHSK,BTHS->BTHK", v_BHSK, weight_BTHS)
 
 
 @jax.custom_vjp

@@ -52,6 +52,11 @@ def filled(text: wordpiece.WordPiece, question: list[int], passage: list[int], l
     return [start, *[mask] * lengths.answer, end, *asked, end, *shown, end]
 
 
+def longest(form: Form, lengths: Lengths) -> int:
+    """Tokens of the longest row, its answer among them; to fill an answer in at once, a [SEP] and a token of the passage more."""
+    return lengths.row + (2 if form == "filled" else 0)
+
+
 def room(form: Form, lengths: Lengths) -> int:
     """Tokens that a passage may have by itself."""
     return lengths.passage - (2 if form == "causal" else 1)

@@ -14,7 +14,8 @@ from flaxgen.text import stop as stops
 
 BUDGET = (1 << 14, 1 << 13, 1 << 21)  # states, classes of tokens, and cells
 NEVER = 2**31 - 1
-_KEPT = 64  # tables a tokenizer remembers
+# Of tables that a tokenizer remembers; the largest have 8 MB.
+_KEPT, _KEPT_BYTES = 64, 1 << 25
 
 
 class Table(NamedTuple):
@@ -191,12 +192,18 @@ def _unwritable(name: str, text, empty: bool, banned: Collection[int]) -> str:
 
 
 def _remembered(text, key, make):
-    """make(), kept with the tokenizer; the oldest of many tables is forgotten."""
+    """make(), kept with the tokenizer; the oldest tables are forgotten where they are many or large together."""
     kept = text.tables
-    if key in kept:
-        return kept[key]
-    made = make()
-    others = [other for other in [*kept] if isinstance(other, tuple)]
-    for other in others[: max(0, len(others) - _KEPT + 1)]:
-        kept.pop(other, None)  # another thread may have been here
-    return kept.setdefault(key, made)
+    if (found := kept.get(key)) is not None:
+        return found
+    kept[key] = made = make()
+    sizes = {other: _bytes(value) for other, value in kept.copy().items() if isinstance(other, tuple)}
+    for other in [*sizes][:-1]:
+        if len(sizes) > _KEPT or sum(sizes.values()) > _KEPT_BYTES:
+            kept.pop(other, None)  # another thread may have been here
+            del sizes[other]
+    return made
+
+
+def _bytes(kept) -> int:
+    return sum(array.nbytes for array in kept) if isinstance(kept, Table) else 0

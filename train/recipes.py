@@ -104,6 +104,19 @@ def reading(size: str = "full") -> Reading:
     return full if size == "full" else dataclasses.replace(full, **small, **brief)
 
 
+def reading_verse(size: str = "full") -> Reading:
+    """Answers about poems and poets, by a small model from nothing: questions of `prepare-verse-reading`, in three stages (NOTES.md)."""
+    full = Reading(
+        data="runs/verse-reading/whole.json", dev="runs/verse-reading/dev.json", text="runs/verse-reading/vocab.txt",
+        passage=128, question=24, answer=36, width=192, wiring="pre", attention="induction", position="rotary", head="tied",
+        init_range=0.05, dropout=0.0, batch=16, steps=300, rate=1.5e-3, schedule="constant", warmup=40, decay=0.01,
+        every=100, look=500, best="dev",
+    )  # fmt: skip
+    small = {"data": "train/questions.json", "dev": "", "text": "", "best": "train", "passage": 48, "question": 16, "answer": 8}
+    brief = {"width": 48, "layers": 2, "steps": 100, "every": 50, "look": 50}
+    return full if size == "full" else dataclasses.replace(full, **small, **brief)
+
+
 RECIPES = {
     "own": own,
     "poetry": poetry,
@@ -115,4 +128,5 @@ RECIPES = {
     "couplet": couplet,
     "couplet-bilstm": couplet_bilstm,
     "reading": reading,
+    "reading-verse": reading_verse,
 } | image_recipes.RECIPES

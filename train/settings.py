@@ -7,7 +7,7 @@ from typing import ClassVar
 
 OPENINGS = "openings"
 LARGEST = 2**31 - 1
-OF_NEW_MODELS = ("text", "width", "layers", "heads", "wiring", "init_range", "position", "head")  # what start= brings along
+OF_NEW_MODELS = ("text", "width", "layers", "heads", "wiring", "init_range", "position", "attention", "head")  # what start= brings along
 
 
 def setting(default, what: str, *, choices: tuple[str, ...] = (), least: float = 0, most: float = 1e38, movable: bool = False):
@@ -175,7 +175,11 @@ class Reading(Settings):
     width: int = setting(256, "of a new model", least=1)
     layers: int = setting(4, "of a new model", least=1)
     heads: int = setting(4, "of each layer", least=1)
+    wiring: str = setting("post", "of a new model: BERT's, or pre: GPT-2's, which learns sooner from nothing", choices=("post", "pre"))
     position: str = setting("learned", "of a new model: BERT's, RoFormer's or NEZHA's", choices=("learned", "rotary", "relative"))
+    attention: str = setting(
+        "drawn", "of a new model: by chance, or induction: two layers that copy from the start", choices=("drawn", "induction")
+    )
     head: str = setting("mlm", "of a new model: BERT's, or tied: the token embedding alone", choices=("mlm", "tied"))
     init_range: float = setting(0.02, "standard deviation of a new model's kernels", least=1e-9, most=10)
     dropout: float = setting(0.1, "share of activations dropped", most=0.999)

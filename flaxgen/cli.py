@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import tyro
 
-from flaxgen import cli_couplet, cli_paint, cli_read, cli_write
+from flaxgen import cli_couplet, cli_paint, cli_read, cli_serve, cli_write
 
-DESCRIPTION = """Generative models in JAX: continue a text, answer a couplet, read answers out of passages, paint images.
+DESCRIPTION = """Generative models in JAX: continue a text, answer a couplet, read answers out of passages, paint images,
+and serve all of it over HTTP.
 
 Try:  flaxgen write 床前明月光
       flaxgen write 今天天气不错 --samples 3 --seed 7
@@ -20,6 +21,7 @@ Try:  flaxgen write 床前明月光
       flaxgen couplet 晚风摇树树还挺 --best 3
       flaxgen read 谁写了红楼梦？ --model weights/reader --file passages.txt
       flaxgen paint --samples 64 --png clothes.png --gif chain.gif
+      flaxgen serve
 
 Without --model the small models that come with flaxgen answer, of poetry, couplets and clothes. Training (python -m train)
 and checkpoint conversion (python -m convert) run from a clone of the repository.
@@ -33,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "couplet": cli_couplet.couplet,
     "read": cli_read.read,
     "paint": cli_paint.paint,
+    "serve": cli_serve.serve,
 }
 
 

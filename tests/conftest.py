@@ -6,6 +6,8 @@ import tempfile
 
 import pytest
 
+from tests import programs
+
 MAPS = 20_000
 CACHE = pathlib.Path(tempfile.gettempdir()) / f"flaxgen-tests-{os.getuid()}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -23,9 +25,7 @@ def few_programs():
     yield
     maps = pathlib.Path("/proc/self/maps")
     if maps.exists() and maps.read_bytes().count(b"\n") > MAPS:
-        import jax
-
-        jax.clear_caches()
+        programs.forget()
 
 
 @pytest.fixture(scope="session")

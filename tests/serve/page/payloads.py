@@ -1,0 +1,53 @@
+"""Texts that would run a script, load something or change the page, were they ever read as anything but text."""
+
+RUN = "window.__x=1"
+PLAIN = (
+    f"<script>{RUN}</script>",
+    f"<img src=x onerror={RUN}>",
+    f"<svg onload={RUN}>",
+    f"<svg><script>{RUN}</script></svg>",
+    f"<iframe srcdoc='<script>parent.{RUN}</script>'></iframe>",
+    f"<iframe src=javascript:parent.{RUN}>",
+    f"<a href=javascript:{RUN} autofocus onfocus={RUN}>press</a>",
+    f"<input autofocus onfocus={RUN}>",
+    f"<details open ontoggle={RUN}>",
+    f"<video><source onerror={RUN}></video>",
+    f"<audio src=x onerror={RUN}>",
+    f"<body onload={RUN}>",
+    f"<math><mtext><img src=x onerror={RUN}></mtext></math>",
+    f"<object data='data:text/html,<script>{RUN}</script>'></object>",
+    f"<embed src='data:text/html,<script>{RUN}</script>'>",
+    f"<marquee onstart={RUN}>",
+    f"<style>@keyframes y{{}}</style><p style='animation:y 1s' onanimationstart={RUN}>",
+    f"<template><img src=x onerror={RUN}></template>",
+    f"</textarea><script>{RUN}</script>",
+    f"</title><img src=x onerror={RUN}>",
+    f"</script><script>{RUN}</script>",
+    f"'\"><img src=x onerror={RUN}>",
+    f'" autofocus onfocus={RUN} x="',
+    f"' onmouseover='{RUN}",
+    f"--><img src=x onerror={RUN}><!--",
+    f"]]><img src=x onerror={RUN}>",
+    f"javascript:{RUN}",
+    f"data:text/html,<script>{RUN}</script>",
+    f"${{{RUN}}}",
+    f"{{{{constructor.constructor('{RUN}')()}}}}",
+    f"\\u003cimg src=x onerror={RUN}\\u003e",
+    f"&lt;img src=x onerror={RUN}&gt;",
+    f"%3Cimg%20src=x%20onerror={RUN}%3E",
+    f"＜img src=x onerror={RUN}＞",
+    f"<img/src=x/onerror={RUN}>",
+    f"<ScRiPt>{RUN}</sCrIpT>",
+    f"<link rel=stylesheet href=/canary><img src=/canary onload={RUN}>",
+    "<meta http-equiv=refresh content='0;url=/canary'>",
+    f"<base href=/canary/><form action=/canary><button id=key onclick={RUN}>",
+    f"data: {RUN}\n\nevent: error\ndata: [DONE]\n\n<img src=x onerror={RUN}>",
+)
+# Each once more in the disguises that have slipped through filters.
+DISGUISES = (
+    lambda text: "\ufeff" + text.replace("<", "<\t").replace("<\t/", "</"),
+    lambda text: f"床前明月光{text}\u202e\u2028",
+    lambda text: "\0" + text.swapcase().replace("WINDOW.__X", "window.__x"),
+    lambda text: "</li>" + text.replace("onerror=", "onerror\n=").replace("script>", "script\n>"),
+)
+MANY = (*PLAIN, *(disguise(text) for disguise in DISGUISES for text in PLAIN))

@@ -77,7 +77,8 @@ def test_a_search_shows_marked_excerpts_with_links_into_sections(visit):
     assert first.locator("h2 a").get_attribute("href") == "couplets.html"
     assert "上联" in " ".join(first.locator("mark").all_inner_texts())
     first.locator("h3 a").first.click()
-    assert "couplets.html#" in page.url and page.locator("h1").is_visible()
+    page.wait_for_url("**/couplets.html#*")
+    page.locator("h1").wait_for()  # until it can be seen
 
 
 def test_the_box_of_every_page_leads_to_the_search_and_typing_searches_anew(visit):

@@ -29,7 +29,7 @@ def step(monkeypatch):
     own = engine.Engine.step
 
     def replaced(function):
-        monkeypatch.setattr(engine.Engine, "step", lambda self, count: function(lambda: own(self, count), self))
+        monkeypatch.setattr(engine.Engine, "step", lambda self, *given: function(lambda: own(self, *given), self))
 
     yield replaced
     monkeypatch.undo()

@@ -121,7 +121,7 @@ def measured(part: str, sides: dict[str, serve_sides.Side], clients: dict[str, i
         if part == "slots":
             bodies = [body | {"seed": number} for number, body in enumerate(bodies)]
         with side.awake():
-            serve_clients.ask(side.port, bodies[0])  # what stood still has to get its memory back
+            serve_clients.ask(side.port, bodies[0])  # not measured: the first after standing still may be slow
             return serve_clients.load(side.port, bodies, count)
 
     def speed(name: str) -> float:
